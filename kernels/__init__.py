@@ -1,0 +1,1 @@
+"""The recurrences themselves: definition, chunked PyTorch, Triton."""

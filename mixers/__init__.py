@@ -1,0 +1,1 @@
+"""Sequence-mixing layers on melstate.kernels behind one interface."""

@@ -1,0 +1,1 @@
+"""Train, evaluate, export, serve, benchmark: the only package that combines all others."""

@@ -1,0 +1,1 @@
+"""hydra configuration, found as the module melstate.recipes.configs."""

@@ -1,0 +1,1 @@
+"""Text → mel → audio: front end, acoustic models, voices, `synthesize`."""

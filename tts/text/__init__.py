@@ -1,0 +1,1 @@
+"""Text → phones: normaliser, sentences, lexicon, grapheme-to-phoneme, symbols."""

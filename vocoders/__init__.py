@@ -1,0 +1,1 @@
+"""mel ↔ audio: the mel contract, generators, discriminators."""
