@@ -1,6 +1,7 @@
 """The mel contract: one definition of the log-mel spectrogram, stored in every checkpoint and checked at every load.
 
-The default is HiFi-GAN's 22.05 kHz mel: reflect padding, magnitude STFT, slaney-scale slaney-normalised triangles, natural log.
+The default is HiFi-GAN's 22.05 kHz mel: reflect padding, magnitude STFT, slaney-scale slaney-normalised triangles,
+natural log.
 """
 
 from __future__ import annotations
