@@ -104,7 +104,7 @@ class AcousticModel(nn.Module):
         self,
         phones: Sequence[int],
         *,
-        controls: Controls = Controls(),  # noqa: B008 - frozen
+        controls: Controls = Controls(),
         chunk: int = 32,
         generator: torch.Generator | None = None,
     ) -> Iterator[Frames]:
