@@ -1,7 +1,7 @@
 """Monotonic alignment search: the best way to spend every frame on a symbol, in order, skipping none.
 
-Frame 1 belongs to symbol 1, the last frame to the last symbol, and from one frame to the next the path stays or moves to
-the following symbol:
+Frame 1 belongs to symbol 1, the last frame to the last symbol, and from one frame to the next the path stays or moves
+to the following symbol:
 
     best[t, n] = score[t, n] + max(best[t-1, n], best[t-1, n-1])
 

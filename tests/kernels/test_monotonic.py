@@ -19,8 +19,7 @@ def path_score(scores, durations):
 def test_the_definition_finds_the_best_of_all_paths(frames, symbols):
     scores = torch.randn(frames, symbols, generator=torch.Generator().manual_seed(frames), dtype=torch.float64)
     paths = [
-        torch.diff(torch.tensor([0, *cuts, frames]))
-        for cuts in itertools.combinations(range(1, frames), symbols - 1)
+        torch.diff(torch.tensor([0, *cuts, frames])) for cuts in itertools.combinations(range(1, frames), symbols - 1)
     ]
     best = max(paths, key=lambda durations: path_score(scores, durations))
     assert monotonic_alignment_reference(scores).tolist() == best.tolist()
