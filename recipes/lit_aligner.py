@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from melstate.recipes.data.batches import Clip
+from melstate.recipes.data.statistics import mel_statistics
 from melstate.recipes.pictures import log_heat_map
 from melstate.recipes.schedule import warmup_cosine
 from melstate.tts.acoustic import Batch
@@ -40,6 +43,10 @@ class LitAligner(L.LightningModule):
         self.model = model
         self.lr, self.warmup, self.max_steps = lr, warmup, max_steps
         self.binarisation, self.binarise_after, self.images = binarisation, binarise_after, images
+
+    def fit_statistics(self, clips: Sequence[Clip]) -> None:
+        """Normalise mels by the training clips; called once, before the first step."""
+        self.model.set_statistics(*mel_statistics(clips))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         losses = self.model.losses(batch)

@@ -9,7 +9,6 @@ Source: Badlani et al. 2021, "One TTS Alignment To Rule Them All" (arXiv:2108.10
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -67,10 +66,12 @@ class Aligner(nn.Module):
     Args:
         symbols: size of the symbol table (ids 0..symbols-1).
         mel: mel contract, as MelConfig or its dict.
-        mel_mean, mel_std: log-mel statistics of the corpus, a number or one per band; inputs are normalised by them.
         dim: width of the symbol embedding.
         temperature: factor on the squared distance; small values let the prior decide, and edges collapse.
-    Attributes: kind, config, mel: as in AcousticModel.
+    Attributes:
+        kind, config, mel: as in AcousticModel.
+        mel_mean, mel_std: (n_mels, 1) log-mel statistics of the corpus, by which mels are normalised; set them by
+            `set_statistics` before training, they travel with the weights.
     """
 
     kind: ClassVar[str] = "aligner"
@@ -81,26 +82,21 @@ class Aligner(nn.Module):
         self,
         symbols: int,
         mel: MelConfig | dict[str, Any] | None = None,
-        mel_mean: float | Sequence[float] = -5.5,
-        mel_std: float | Sequence[float] = 2.2,
         dim: int = 192,
         temperature: float = 0.05,
     ) -> None:
         super().__init__()
         self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
         bands = self.mel.n_mels
-        mean, std = band_statistics(mel_mean, mel_std, bands)
         self.config: dict[str, Any] = {
             "symbols": symbols,
             "mel": self.mel.to_dict(),
-            "mel_mean": mean.tolist(),
-            "mel_std": std.tolist(),
             "dim": dim,
             "temperature": temperature,
         }
         self.symbols, self.temperature = symbols, temperature
-        self.register_buffer("mel_mean", mean[:, None], persistent=False)
-        self.register_buffer("mel_std", std[:, None], persistent=False)
+        self.register_buffer("mel_mean", torch.full((bands, 1), -5.0))
+        self.register_buffer("mel_std", torch.full((bands, 1), 2.0))
         self.embedding = nn.Embedding(symbols, dim)
         self.keys = nn.Sequential(nn.Conv1d(dim, 2 * dim, 3, padding=1), nn.ReLU(), nn.Conv1d(2 * dim, bands, 1))
         self.queries = nn.Sequential(
@@ -110,6 +106,14 @@ class Aligner(nn.Module):
             nn.ReLU(),
             nn.Conv1d(bands, bands, 1),
         )
+
+    @torch.no_grad()
+    def set_statistics(self, mel_mean: Tensor, mel_std: Tensor) -> None:
+        """Log-mel mean and deviation of the corpus, (n_mels,) each. Raises ValueError unless finite and std > 0."""
+        if not (mel_mean.isfinite().all() and mel_std.isfinite().all() and (mel_std > 0).all()):
+            raise ValueError(f"mel statistics must be finite, deviations positive; smallest is {mel_std.min():g}")
+        self.mel_mean.copy_(mel_mean[:, None])
+        self.mel_std.copy_(mel_std[:, None])
 
     def align(self, batch: Batch) -> Alignment:
         """Attention of every frame over the symbols. Raises ValueError as `durations` does."""
@@ -191,19 +195,6 @@ def path_symbols(durations: Tensor, frames: int) -> Tensor:
     ends = durations.cumsum(1).contiguous()
     times = torch.arange(frames, device=durations.device).expand(len(durations), -1).contiguous()
     return torch.searchsorted(ends, times, right=True)
-
-
-def band_statistics(mean: float | Sequence[float], std: float | Sequence[float], bands: int) -> tuple[Tensor, Tensor]:
-    """Numbers or per-band lists → two (bands,) float32 tensors. Raises ValueError on a wrong count or std <= 0."""
-    result = []
-    for name, value in (("mel_mean", mean), ("mel_std", std)):
-        tensor = torch.as_tensor(list(value) if not isinstance(value, int | float) else value, dtype=torch.float32)
-        if tensor.ndim and tensor.shape != (bands,):
-            raise ValueError(f"{name}: {tensor.numel()} values for {bands} bands; give one number or one per band")
-        result.append(tensor.expand(bands).clone())
-    if not (result[1] > 0).all():
-        raise ValueError(f"mel_std must be positive, smallest is {float(result[1].min()):g}")
-    return result[0], result[1]
 
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
