@@ -1,0 +1,119 @@
+"""Speech with the times of its words and phones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from melstate.vocoders import wav
+
+
+class Span(NamedTuple):
+    """A word or phone and when it is spoken: seconds from the start of the whole speech."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Mono speech.
+
+    Attributes:
+        samples: (n,) float32 in [-1, 1].
+        sample_rate: Hz.
+        words: the spoken words that end in this piece; in a stream, times count from the first piece's start.
+        phones: likewise its symbols: phones, punctuation pauses, and the edges "^" and "$".
+        progress: part of the text spoken at the end of this piece, 0–1.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    words: tuple[Span, ...] = ()
+    phones: tuple[Span, ...] = ()
+    progress: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    def save(self, path: str | Path) -> None:
+        """Write wav, flac, ogg or mp3 by suffix, whole or not at all. Raises ValueError on any other suffix."""
+        with Writer(path, self.sample_rate) as writer:
+            # libsndfile's Vorbis encoder overflows its stack on one huge block
+            for start in range(0, len(self.samples), self.sample_rate):
+                writer.write(self.samples[start : start + self.sample_rate])
+
+    @classmethod
+    def join(cls, pieces: Sequence[Audio]) -> Audio:
+        """The pieces of a stream as one. Raises ValueError if there are none or their rates differ."""
+        rates = {piece.sample_rate for piece in pieces}
+        if len(rates) != 1:
+            raise ValueError(f"audio to join needs one sample rate, got {sorted(rates) or 'no pieces'}")
+        return cls(
+            np.concatenate([piece.samples for piece in pieces]),
+            rates.pop(),
+            tuple(span for piece in pieces for span in piece.words),
+            tuple(span for piece in pieces for span in piece.phones),
+            pieces[-1].progress,
+        )
+
+
+class Writer:
+    """Write an audio file piece by piece in constant memory; it appears under its name whole or not at all.
+
+    with Writer("book.flac", 22050) as writer: writer.write(samples)
+
+    Raises:
+        ValueError: unknown suffix, or samples that are not finite.
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, sample_rate: int) -> None:
+        import soundfile
+
+        name, subtype = wav.file_format(path)
+        self.path = Path(path)
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._stream = self._part.open("w+b")
+        try:
+            self._file = soundfile.SoundFile(
+                self._stream, "w", samplerate=sample_rate, channels=1, format=name, subtype=subtype
+            )
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append (n,) float samples in [-1, 1]."""
+        self._file.write(wav.to_int16(samples))
+        self._stream.flush()  # a full disk shows here, not at the end
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+            if kind is None:
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+                self._stream.close()
+                self._part.replace(self.path)
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            self._part.unlink(missing_ok=True)

@@ -1,0 +1,374 @@
+"""A voice: text in, speech out, streamed. On disk a voice is a folder (melstate.tts.manifest describes voice.yaml)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melstate.tts import manifest
+from melstate.tts.acoustic import AcousticModel, Controls, Frames
+from melstate.tts.audio import Audio
+from melstate.tts.manifest import Defaults, Manifest, ModelFile, VoiceError
+from melstate.tts.timeline import Timeline
+from melstate.vocoders import checkpoint
+from melstate.vocoders.vocoder import Vocoder
+
+# kind → class, imported only when a voice of that kind is loaded.
+ACOUSTIC_MODELS = {"fastspeech": "melstate.tts.fastspeech:FastSpeech"}
+VOCODERS = {"source_filter": "melstate.vocoders.source_filter:SourceFilter"}
+
+STANDARD = Defaults()
+CONTROLS = tuple(field.name for field in fields(Controls))
+FIRST_CHUNK = 32  # frames: little to wait for before the first sound
+LARGEST_CHUNK = 512  # frames: past this, larger chunks do not save time
+KNEE = 0.8  # of full scale, where the limiter begins
+PARAGRAPH = re.compile(r"\n\s*\n")
+
+
+class Sentence(Protocol):
+    """What the front end gives: see melstate.tts.text."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def words(self) -> Sequence[str]: ...
+    @property
+    def ids(self) -> Sequence[int]: ...
+    @property
+    def word_of(self) -> Sequence[int]: ...
+
+
+class FrontEnd(Protocol):
+    def sentences(self, text: str) -> Iterator[Sentence]: ...
+
+
+class Voice:
+    """An acoustic model and a vocoder that speak together. Calls share nothing that changes: use it from many threads.
+
+    Args:
+        name: [a-z0-9_-].
+        acoustic, vocoder: models with equal mel contracts; put into eval mode.
+        language: BCP 47, e.g. "en-US".
+        licence: SPDX identifier or short name of the voice's licence.
+        description: one line.
+        licence_text, card: contents of LICENSE and card.md.
+        defaults: how it speaks when nothing is asked.
+        front_end: text → sentences; melstate.tts.text.FrontEnd() if None.
+    Raises: VoiceError: the mel contracts differ, or a default is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        acoustic: AcousticModel,
+        vocoder: Vocoder,
+        *,
+        language: str,
+        licence: str,
+        description: str,
+        licence_text: str,
+        card: str = "",
+        defaults: Defaults = STANDARD,
+        front_end: FrontEnd | None = None,
+    ) -> None:
+        if different := acoustic.mel.differences(vocoder.mel):
+            raise VoiceError(
+                f"voice '{name}': acoustic mel and vocoder mel differ: {different}; "
+                "retrain one or choose a vocoder with the acoustic model's mel"
+            )
+        try:
+            Controls(**{name: getattr(defaults, name) for name in CONTROLS})
+        except ValueError as error:
+            raise VoiceError(f"voice '{name}': defaults.{error}") from error
+        if front_end is None:
+            from melstate.tts.text import FrontEnd as English
+
+            front_end = cast(FrontEnd, English())
+        self.name, self.language, self.licence, self.description = name, language, licence, description
+        self.licence_text, self.card, self.defaults = licence_text, card, defaults
+        self.acoustic, self.vocoder = acoustic.eval(), vocoder.eval()
+        self.front_end = front_end
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.vocoder.mel.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.acoustic.parameters()).device
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = "kathleen",
+        *,
+        device: str | torch.device = "cpu",
+        front_end: FrontEnd | None = None,
+    ) -> Voice:
+        """Load a shipped voice by name, or a voice folder by Path or by a str with a path separator.
+
+        Raises:
+            VoiceError (a ValueError): no such voice, or a broken one: licence, hash, tensors, symbols or mel at fault.
+            ValueError: the device cannot be used.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+            raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+        folder = manifest.find(name_or_path)
+        about = manifest.read(folder)
+        acoustic = _load_model(folder, about, about.acoustic, ACOUSTIC_MODELS)
+        vocoder = _load_model(folder, about, about.vocoder, VOCODERS)
+        card = folder / "card.md"
+        return cls(
+            about.name,
+            cast(AcousticModel, acoustic.to(device)),
+            cast(Vocoder, vocoder.to(device)),
+            language=about.language,
+            licence=about.licence,
+            description=about.description,
+            licence_text=(folder / "LICENSE").read_text("utf-8"),
+            card=card.read_text("utf-8") if card.is_file() else "",
+            defaults=about.defaults,
+            front_end=front_end,
+        )
+
+    def save(self, folder: str | Path, *, half: bool = True) -> None:
+        """Write a complete voice folder; half stores the weights in fp16.
+
+        voice.yaml, which makes the folder a voice, is written last: an interrupted save is refused at load.
+
+        Raises: VoiceError: a licence or the name is missing or malformed. ValueError: weights that are not finite.
+        """
+        folder = Path(folder)
+        if not manifest.NAME.fullmatch(self.name):
+            raise VoiceError(f"voice {self.name!r}: a name may hold only a-z, 0-9, '-' and '_'")
+        if not self.licence.strip() or not self.licence_text.strip():
+            raise VoiceError(f"voice '{self.name}': a voice needs a licence and the licence's text")
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for part, model, extra in (
+            ("acoustic", self.acoustic, {"symbols": _symbols_version()}),
+            ("vocoder", self.vocoder, {}),
+        ):
+            path = folder / f"{part}.safetensors"
+            checkpoint.save(path, model, half=half, extra=extra)
+            files[part] = ModelFile(model.kind, path.name, manifest.sha256(path))
+        checkpoint.write_atomic(folder / "LICENSE", self.licence_text.encode())
+        checkpoint.write_atomic(folder / "card.md", self.card.encode())
+        about = Manifest(
+            self.name, self.language, self.licence, self.description, files["acoustic"], files["vocoder"], self.defaults
+        )
+        manifest.write(folder, about)
+
+    def synthesize(self, text: str, **controls: Any) -> Audio:
+        """The whole speech: `stream`, joined. Takes the same controls."""
+        return Audio.join(list(self.stream(text, **controls)))
+
+    def stream(
+        self,
+        text: str,
+        *,
+        speed: float | None = None,
+        pitch: float | None = None,
+        energy: float | None = None,
+        pause: float | None = None,
+        variation: float | None = None,
+        seed: int = 0,
+        chunk: int | None = None,
+    ) -> Iterator[Audio]:
+        """Speak sentence by sentence, and inside a sentence chunk by chunk, as it is made.
+
+        Args:
+            text: any length; sentences are taken from it one at a time.
+            speed, pitch, energy, pause, variation: as in melstate.tts.acoustic.Controls; None is the voice's default.
+            seed: the same seed gives the same audio, on any thread; the global random state is not touched.
+            chunk: frames to make at a time; None starts small and grows. Changes when audio comes, not what it is.
+        Returns: pieces of Audio whose word and phone times count from the start of the speech.
+        Raises:
+            ValueError: a control out of range, or (at the first piece) text that holds nothing to speak.
+            RuntimeError: the model gave audio that is not finite; the sentence is named.
+        """
+        asked = {"speed": speed, "pitch": pitch, "energy": energy, "pause": pause, "variation": variation}
+        controls = Controls(**{k: getattr(self.defaults, k) if v is None else v for k, v in asked.items()})
+        if not isinstance(text, str):
+            raise TypeError(f"text must be str, got {type(text).__name__}")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be in 0..{2**32 - 1}, got {seed}")
+        return self._stream(text, controls, seed, chunk)
+
+    def _stream(self, text: str, controls: Controls, seed: int, chunk: int | None) -> Iterator[Audio]:
+        samples = 0  # made so far
+        silence = 0.0  # seconds owed before the next sentence, so that none trails the last
+        number = count()
+        for begin, end in _paragraphs(text):
+            done = begin
+            for sentence in self.front_end.sentences(text[begin:end]):
+                done = min(done + len(sentence.text), end)
+                if not sentence.words:
+                    continue
+                if silence:
+                    quiet = Audio(np.zeros(round(silence * self.sample_rate), np.float32), self.sample_rate)
+                    samples += len(quiet.samples)
+                    yield quiet
+                # one generator a sentence: what was said before does not change how this one is said
+                generator = torch.Generator().manual_seed((seed << 31) + next(number))
+                for audio in self._speak(sentence, controls, generator, chunk, samples, done / len(text)):
+                    samples += len(audio.samples)
+                    yield audio
+                # a part of a sentence too long for one go ends in a clause mark, which the model has paused at
+                cut = _names(sentence)[-2:-1] in ([","], [";"])
+                silence = 0.0 if cut else self.defaults.sentence_pause * controls.pause
+            if samples:
+                silence = self.defaults.paragraph_pause * controls.pause
+        if not samples:
+            raise ValueError(_why_silent(text))
+
+    def _speak(
+        self,
+        sentence: Sentence,
+        controls: Controls,
+        generator: torch.Generator,
+        chunk: int | None,
+        offset: int,
+        progress: float,
+    ) -> Iterator[Audio]:
+        """One sentence; offset: samples before it."""
+        rate, hop = self.sample_rate, self.vocoder.mel.hop
+        timeline = Timeline(sentence.words, _names(sentence), sentence.word_of, offset / rate, hop / rate)
+        gain = 10 ** (self.defaults.gain / 20)
+        state, samples = None, 0
+        for frames, final in _regroup(self._frames(sentence, controls, generator, chunk), chunk):
+            timeline.add(frames.symbol)
+            if final:
+                timeline.finish()
+            with torch.inference_mode():
+                f0 = frames.f0 if self.vocoder.takes_f0 and self.defaults.f0 == "predicted" else None
+                made, state = self.vocoder.stream(
+                    frames.mel[None], state, final=final, f0=None if f0 is None else f0[None]
+                )
+                piece = _limit(made[0].float() * gain).cpu().numpy()
+            if not np.isfinite(piece).all():
+                raise RuntimeError(
+                    f"voice '{self.name}': audio of the sentence {_shorten(sentence.text)!r} is not finite; "
+                    "the voice's weights are damaged or unsuitable: export it again"
+                )
+            samples += len(piece)
+            if len(piece) or final:
+                words, phones = timeline.release(float("inf") if final else (offset + samples) / rate)
+                yield Audio(piece, rate, words, phones, progress)
+
+    def _frames(
+        self, sentence: Sentence, controls: Controls, generator: torch.Generator, chunk: int | None
+    ) -> Iterator[Frames]:
+        stream = self.acoustic.stream(sentence.ids, controls=controls, chunk=chunk or FIRST_CHUNK, generator=generator)
+        while True:
+            # not around a yield: inference mode must not leak into the caller's code
+            with torch.inference_mode():
+                frames = next(stream, None)
+            if frames is None:
+                return
+            yield frames
+
+
+def _regroup(stream: Iterator[Frames], chunk: int | None) -> Iterator[tuple[Frames, bool]]:
+    """Join frames into chunks that double up to LARGEST_CHUNK, or of at least `chunk`; (frames, is it the last?).
+
+    A chunk goes out as soon as it is full, so the last may be empty: it flushes the vocoder.
+    """
+    want, largest = (FIRST_CHUNK, LARGEST_CHUNK) if chunk is None else (chunk, chunk)
+    held: list[Frames] = []
+    size = 0
+    for frames in stream:
+        held.append(frames)
+        size += len(frames.symbol)
+        if size >= want:
+            joined = _join(held)
+            yield joined, False
+            held, size, want = [_nothing_after(joined)], 0, min(2 * want, largest)
+    if not held:
+        raise RuntimeError("the acoustic model gave no frames; the voice is unsuitable")
+    yield _join(held), True
+
+
+def _join(held: list[Frames]) -> Frames:
+    f0 = [frames.f0 for frames in held if frames.f0 is not None]
+    with torch.inference_mode():
+        return Frames(
+            torch.cat([frames.mel for frames in held], dim=1),
+            torch.cat(f0) if f0 else None,
+            torch.cat([frames.symbol for frames in held]),
+        )
+
+
+def _nothing_after(frames: Frames) -> Frames:
+    """No frames, in the shape and on the device of these."""
+    return Frames(frames.mel[:, :0], None if frames.f0 is None else frames.f0[:0], frames.symbol[:0])
+
+
+def _limit(samples: Tensor) -> Tensor:
+    """Leave what is below KNEE, bend the rest smoothly towards full scale: sample by sample, whatever the chunks."""
+    over = (samples.abs() - KNEE).clamp(min=0) / (1 - KNEE)
+    return torch.where(over > 0, samples.sign() * (KNEE + (1 - KNEE) * torch.tanh(over)), samples)
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of the stretches between blank lines."""
+    start = 0
+    for match in PARAGRAPH.finditer(text):
+        yield start, match.start()
+        start = match.end()
+    yield start, len(text)
+
+
+def _why_silent(text: str) -> str:
+    if not text:
+        return "nothing to speak: the text is empty"
+    if text.isspace():
+        return "nothing to speak: the text holds only white space"
+    return f"nothing to speak: {_shorten(text)!r} holds no word, number or letter that can be spoken"
+
+
+def _shorten(text: str, width: int = 60) -> str:
+    text = " ".join(text[: 4 * width].split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _names(sentence: Sentence) -> list[str]:
+    from melstate.tts.text.symbols import SYMBOLS
+
+    return [SYMBOLS[i] for i in sentence.ids]
+
+
+def _symbols_version() -> int:
+    from melstate.tts.text.symbols import VERSION
+
+    return VERSION
+
+
+def _load_model(folder: Path, about: Manifest, model: ModelFile, classes: dict[str, str]) -> torch.nn.Module:
+    """Read, check and build one of a voice's two models."""
+    path = manifest.model_path(folder, about, model)
+    try:
+        loaded = checkpoint.read(path)
+        if loaded.kind != model.kind:
+            raise ValueError(f"{path}: holds a {loaded.kind!r}, {manifest.MANIFEST} says {model.kind!r}")
+        if classes is ACOUSTIC_MODELS and loaded.extra.get("symbols") != _symbols_version():
+            raise ValueError(
+                f"{path}: trained on symbols version {loaded.extra.get('symbols')!r}, the front end has "
+                f"{_symbols_version()}; retrain it or install the melstate that made it"
+            )
+        return checkpoint.build(loaded, classes)
+    except (ValueError, OSError) as error:
+        raise VoiceError(f"voice '{about.name}': {error}") from error
