@@ -70,11 +70,13 @@ def train(config: DictConfig) -> Path:
     """Train as configured; returns the exported model's path."""
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
     data: Any = hydra.utils.instantiate(config.data, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
     task: Any = hydra.utils.instantiate(config.task, _convert_="all")
     last = folder / LAST
     if config.init_from and not last.is_file():
@@ -82,10 +84,8 @@ def train(config: DictConfig) -> Path:
     trainer = build_trainer(config, folder)
     if not config.export_only:
         if last.is_file():
-            log.info("resuming %s", last)
-        elif hasattr(task, "fit_statistics"):
-            data.prepare_data()
-            data.setup("fit")
+            log.info("going on from %s", last)
+        elif hasattr(task, "fit_statistics") and not config.init_from:
             task.fit_statistics(data.train)
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
         trainer.save_checkpoint(last)

@@ -131,4 +131,4 @@ class UtteranceBatches:
 def join_sentences(sentences: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Symbols of several sentences as one utterance: one BEGIN, one END."""
     inner = [symbol for sentence in sentences for symbol in sentence[1:-1]]
-    return (symbols.BEGIN, *inner, symbols.END)
+    return (symbols.ID[symbols.BEGIN], *inner, symbols.ID[symbols.END])
