@@ -42,6 +42,10 @@ class Vocoder(nn.Module):
         """(B, n_mels, T) log-mel, optional f0 (B, T) in Hz with 0 = unvoiced → (B, T * hop) audio in [-1, 1]."""
         raise NotImplementedError
 
+    def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training form: audio (B, T * hop) with gradients, and losses of its own beside those on the audio."""
+        raise NotImplementedError
+
     def stream(
         self, mel: Tensor, state: Any = None, *, final: bool = False, f0: Tensor | None = None
     ) -> tuple[Tensor, Any]:

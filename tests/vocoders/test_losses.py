@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from melstate.vocoders.discriminators import MultiPeriod, MultiResolution
+from melstate.vocoders.losses import adversarial_loss, discriminator_loss, feature_loss, reconstruction_losses
+from melstate.vocoders.mel import MelConfig, log_mel
+from melstate.vocoders.spectral import frames_of, magnitudes, overlap_add
+
+
+def test_magnitudes_are_the_stft_of_the_mel_contract_and_so_is_their_gradient():
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.randn(2, 2048, generator=generator, dtype=torch.float64, requires_grad=True)
+    window = torch.hann_window(256, dtype=torch.float64)
+    ours = magnitudes(audio, window, 64)
+    padded = torch.nn.functional.pad(audio.unsqueeze(1), (96, 96), mode="reflect").squeeze(1)
+    spectrum = torch.stft(padded, 256, 64, window=window, center=False, return_complex=True).transpose(1, 2)
+    reference = torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)
+    torch.testing.assert_close(ours, reference, atol=1e-12, rtol=1e-12)
+    weights = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
+    (a,) = torch.autograd.grad((ours * weights).sum(), audio)
+    (b,) = torch.autograd.grad((reference * weights).sum(), audio)
+    torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
+def test_overlap_add_is_the_transpose_of_framing():
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randn(2, 9, 8, generator=generator, dtype=torch.float64)
+    frames = torch.randn(2, 6, 32, generator=generator, dtype=torch.float64)
+    left, right = (frames_of(blocks, 4) * frames).sum(), (blocks * overlap_add(frames, 4)).sum()
+    torch.testing.assert_close(left, right)
+
+
+def test_reconstruction_losses():
+    audio = 0.1 * torch.randn(2, 48 * 256, generator=torch.Generator().manual_seed(0))
+    config = MelConfig()
+    same = reconstruction_losses(audio, audio, config)
+    assert float(same["mel"]) == 0 and float(same["stft"]) == 0
+    half = reconstruction_losses(audio / 2, audio, config)
+    assert float(half["mel"]) == pytest.approx(0.693, abs=0.01)
+    expected = torch.nn.functional.l1_loss(log_mel(audio / 2, config), log_mel(audio, config))
+    assert float(half["mel"]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(half["stft"]) == pytest.approx(0.5 + 0.693, abs=0.01)
+
+
+def test_adversarial_losses_at_their_ends():
+    right, wrong = [torch.ones(3)], [-torch.ones(3)]
+    assert float(discriminator_loss(right, wrong)) == 0 and float(adversarial_loss(right)) == 0
+    assert float(discriminator_loss(wrong, right)) == 4 and float(adversarial_loss(wrong)) == 2
+    assert float(discriminator_loss([torch.ones(3)], [torch.zeros(3)], "squares")) == 0
+    assert float(adversarial_loss([torch.zeros(3)], "squares")) == 1
+    with pytest.raises(ValueError, match="'hinge' or 'squares'"):
+        adversarial_loss(right, "wasserstein")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [MultiPeriod(channels=(2, 4, 4, 4, 4)), MultiResolution(channels=2)],
+    ids=["periods", "resolutions"],
+)
+def test_discriminators_pass_gradients_of_every_part(module):
+    audio = 0.1 * torch.randn(2, 4096, generator=torch.Generator().manual_seed(0))
+    fake = audio.clone().requires_grad_()
+    verdicts, truth = module(fake), module(audio)
+    assert len(verdicts) == len(module.parts)
+    maps = ([v.activations for v in truth], [v.activations for v in verdicts])
+    assert feature_loss(*maps).item() == 0
+    adversarial_loss([v.logits for v in verdicts]).backward()
+    assert bool((fake.grad != 0).any())
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in module.parameters())
