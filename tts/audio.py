@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Writer:
         name, subtype = wav.file_format(path)
         self.path = Path(path)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._stream = self._part.open("w+b")
+        self._stream = _Guard(self._part.open("w+b"))
         try:
             self._file = soundfile.SoundFile(
                 self._stream, "w", samplerate=sample_rate, channels=1, format=name, subtype=subtype
@@ -93,8 +93,11 @@ class Writer:
 
     def write(self, samples: np.ndarray) -> None:
         """Append (n,) float samples in [-1, 1]."""
-        self._file.write(wav.to_int16(samples))
-        self._stream.flush()  # a full disk shows here, not at the end
+        block = wav.to_int16(samples)
+        try:
+            self._file.write(block)
+        finally:
+            self._stream.check()  # says more than soundfile's own complaint
 
     def __enter__(self) -> Writer:
         return self
@@ -103,17 +106,61 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
+            try:
+                self._file.close()
+            finally:
+                if kind is None:
+                    self._stream.finish()
             if kind is None:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-                self._stream.close()
                 self._part.replace(self.path)
         finally:
             self._discard()
 
     def _discard(self) -> None:
-        try:
-            self._stream.close()
-        finally:
-            self._part.unlink(missing_ok=True)
+        self._stream.close()
+        self._part.unlink(missing_ok=True)
+
+
+class _Guard:
+    """A file for libsndfile, which calls it through C, where an exception would be printed and lost.
+
+    The first error is kept for `check`; after it nothing is written any more.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        return self._try(self._stream.write, data)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._try(self._stream.read, size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._try(self._stream.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._try(self._stream.tell)
+
+    def check(self) -> None:
+        """Raise what the calls from C could not; what was written so far has left this process's buffers."""
+        self._try(self._stream.flush)
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Everything is on the disk when this returns."""
+        self.check()
+        os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        self._try(self._stream.close)
+
+    def _try(self, call: Callable[..., Any], *args: Any) -> Any:
+        if self._error is None or call == self._stream.close:
+            try:
+                return call(*args)
+            except OSError as error:
+                self._error = self._error or error
+        return 0

@@ -1,0 +1,450 @@
+"""`synthesize`: the command that speaks.
+
+Exit codes: 0 spoken, 1 a fault in this program, 2 usage, 3 bad input, 4 missing or broken voice, 5 resources (disk,
+memory, device), 130 interrupted, 141 the reader of -o - went away. Errors are one line on standard error.
+
+torch is imported only after the arguments, the text and voice.yaml have been found good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from melstate.tts.audio import Audio, Span
+    from melstate.tts.voice import Voice
+
+USAGE, INPUT, VOICE, RESOURCES, INTERRUPTED, PIPE = 2, 3, 4, 5, 130, 141
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+PICTURES = (".png", ".svg", ".pdf")
+LONG_TEXT = 400  # characters from which a progress bar is worth showing
+MOST_WARNINGS = 20
+RANGES = {"speed": (0.25, 4), "pitch": (-12, 12), "energy": (-20, 20), "pause": (0, 10), "variation": (0, 3)}
+
+
+class Problem(Exception):
+    """Ends the command with an exit code and one line."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Problem(USAGE, f"{message} (see synthesize --help)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "→" is no reason to fail
+    try:
+        args = _parse(argv)
+        if args.list_voices:
+            _list_voices(args.json)
+        else:
+            _speak(args)
+        sys.stdout.flush()
+        return 0
+    except Problem as problem:
+        return _fail(problem.code, str(problem))
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        # the interpreter flushes stdout once more at exit and would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE
+    except Exception as error:
+        if os.environ.get("MELSTATE_TRACEBACK"):
+            raise
+        hint = "MELSTATE_TRACEBACK=1 shows where"
+        return _fail(1, f"a fault in melstate, please report it: {type(error).__name__}: {error} ({hint})")
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"synthesize: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="synthesize",
+        description="Speak text, offline, on a CPU.",
+        epilog="Exit codes: 2 usage, 3 bad input, 4 missing or broken voice, 5 disk, memory or device. "
+        "Write words in phones as [[HH AH0 L OW1]].",
+    )
+    add = parser.add_argument
+    add("text", nargs="?", metavar="TEXT", help="what to say; - reads standard input")
+    add("-f", "--input-file", metavar="FILE", help="read the text from a UTF-8 file")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="wav, flac, ogg or mp3 by suffix, replaced if it exists; - writes raw 16-bit mono PCM to standard output "
+        "as it is made. Without -o the file is named after the text (hello-world.wav, or hello-world-2.wav if taken)",
+    )
+    add("--voice", default="kathleen", metavar="NAME", help="a shipped voice, or the path of a voice folder (with a /)")
+    add("--list-voices", action="store_true", help="list the shipped voices and their licences")
+    for name, text in (
+        ("speed", "1 is the voice's own rate"),
+        ("pitch", "semitones up or down"),
+        ("energy", "decibels up or down"),
+        ("pause", "factor on silences"),
+        ("variation", "0 reads flat, 1 is the voice's own spread"),
+    ):
+        low, high = RANGES[name]
+        add(f"--{name}", type=_number(low, high), metavar="X", help=f"{text}; {low:g} to {high:g}")
+    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="same seed, same audio (default 0)")
+    add("--play", action="store_true", help="play it; without -o no file is written")
+    add("--plot", metavar="FILE", help="draw waveform, mel and phones over time (.png, .svg or .pdf)")
+    add("--json", action="store_true", help="print the result, with the times of words and phones, as JSON")
+    add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+    add("--threads", type=_whole(1, 1024), metavar="N", help="CPU threads (default: the cores there are, at most 4)")
+    add("--lexicon", metavar="FILE", help="your own pronunciations: lines of WORD, spaces, PHONES")
+    add("--version", action="store_true", help="print the version")
+    args = parser.parse_args(argv)
+    if args.version:
+        print(f"melstate {_version()}")
+        raise SystemExit(0)
+    if args.list_voices:
+        return args
+    if args.text is not None and args.input_file is not None:
+        parser.error("give TEXT or -f FILE, not both")
+    if args.text is None and args.input_file is None:
+        parser.error("nothing to speak: give TEXT, - for standard input, or -f FILE")
+    if args.output == "-" and sys.stdout.isatty():
+        parser.error("-o - writes raw audio, which a terminal cannot show; pipe it somewhere")
+    if args.output not in (None, "-") and Path(args.output).suffix.lower() not in SUFFIXES:
+        parser.error(f"-o {args.output}: unknown suffix; use one of {', '.join(SUFFIXES)}")
+    if args.plot is not None and Path(args.plot).suffix.lower() not in PICTURES:
+        parser.error(f"--plot {args.plot}: unknown suffix; use one of {', '.join(PICTURES)}")
+    return args
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low:g} to {high:g}")
+        return value
+
+    return number
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in {low} to {high}")
+        return int(text)
+
+    return whole
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("melstate")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _list_voices(as_json: bool) -> None:
+    from melstate.tts import manifest
+
+    try:
+        voices = manifest.shipped()
+    except manifest.VoiceError as error:
+        raise Problem(VOICE, str(error)) from error
+    if as_json:
+        keys = ("name", "language", "licence", "description")
+        print(json.dumps([{key: getattr(voice, key) for key in keys} for voice in voices], indent=2))
+        return
+    for voice in voices:
+        print(f"{voice.name}  {voice.language}  {voice.licence}  {voice.description}")
+
+
+def _speak(args: argparse.Namespace) -> None:
+    text = _read_text(args)
+    target = _target(args, text)
+    _check_voice(args.voice)
+    for folder in [Path(path).parent for path in (target, args.plot) if path is not None]:
+        if not folder.is_dir():
+            raise Problem(RESOURCES, f"{folder}: no such folder to write to")
+    cautions: list[str] = []
+    with _warnings_as_lines(cautions):
+        started = time.perf_counter()
+        voice = _load_voice(args)
+        load = time.perf_counter() - started
+        result = _run(args, voice, text, target)
+    where = {"-": "standard output", None: "loudspeaker"}.get(args.output if target is None else str(target), target)
+    if args.json:
+        report: dict[str, Any] = {
+            "voice": voice.name,
+            "licence": voice.licence,
+            "language": voice.language,
+            "file": None if target is None else str(target),
+            "sample_rate": voice.sample_rate,
+            "samples": result.samples,
+            "seconds": round(result.seconds, 4),
+            "load_seconds": round(load, 4),
+            "first_sound_seconds": round(result.first_sound, 4),
+            "times_real_time": round(result.times_real_time, 2),
+            "words": _spans(result.words),
+            "phones": _spans(result.phones),
+            "warnings": cautions,
+        }
+        line = json.dumps(report, ensure_ascii=False)
+    else:
+        line = (
+            f"{voice.name} ({voice.licence}) · {result.seconds:.1f} s of speech · "
+            f"first sound {1000 * result.first_sound:.0f} ms · {result.times_real_time:.0f}x real time → {where}"
+        )
+    print(line, file=sys.stderr if args.output == "-" else sys.stdout)
+
+
+def _read_text(args: argparse.Namespace) -> str:
+    source = args.input_file if args.input_file is not None else args.text
+    if args.input_file is None and source != "-":
+        text = source
+    else:
+        name = "standard input" if source == "-" else source
+        try:
+            data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Problem(INPUT, f"{name}: not UTF-8 text (byte {error.start}); convert it first") from error
+        except (OSError, ValueError) as error:
+            raise Problem(INPUT, f"{name}: {getattr(error, 'strerror', None) or error}") from error
+    if not text.strip():
+        raise Problem(INPUT, "nothing to speak: the text is empty")
+    return text
+
+
+def _target(args: argparse.Namespace, text: str) -> Path | None:
+    """The file to write, if any."""
+    if args.output == "-" or (args.play and args.output is None):
+        return None
+    return Path(args.output) if args.output is not None else default_name(text)
+
+
+def default_name(text: str) -> Path:
+    """hello-world.wav for "Hello, world."; with a number if that file exists: what was not named is not replaced."""
+    plain = unicodedata.normalize("NFKD", text[:200]).encode("ascii", "ignore").decode()
+    stem = ""
+    for word in re.findall("[a-z0-9]+", plain.lower()):
+        if len(stem) + len(word) > 40:
+            break
+        stem += f"-{word}" if stem else word
+    stem = stem or "speech"
+    path, number = Path(f"{stem}.wav"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}.wav")
+    return path
+
+
+def _check_voice(name: str) -> None:
+    """A missing voice is told before torch is imported."""
+    from melstate.tts import manifest
+
+    try:
+        manifest.read(manifest.find(name))
+    except manifest.VoiceError as error:
+        raise Problem(VOICE, str(error)) from error
+
+
+def _load_voice(args: argparse.Namespace) -> Voice:
+    with _out_of_memory():
+        import torch
+
+        from melstate.tts.manifest import VoiceError
+        from melstate.tts.text import FrontEnd
+        from melstate.tts.voice import Voice
+
+        torch.set_num_threads(args.threads or min(4, len(os.sched_getaffinity(0))))
+        try:
+            front_end = FrontEnd(args.lexicon)
+        except (ValueError, OSError) as error:
+            raise Problem(INPUT, f"--lexicon {args.lexicon}: {error}") from error
+        try:
+            return Voice.load(args.voice, device=args.device, front_end=front_end)
+        except VoiceError as error:
+            raise Problem(VOICE, str(error)) from error
+        except ValueError as error:
+            raise Problem(RESOURCES, str(error)) from error
+
+
+class _Result:
+    """What is known of the speech when it is over."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.samples = 0
+        self.first_sound = 0.0  # seconds from the request
+        self.working = 0.0  # seconds spent making speech, playing and writing not counted
+        self.words: list[Span] = []
+        self.phones: list[Span] = []
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate
+
+    @property
+    def times_real_time(self) -> float:
+        return self.seconds / self.working
+
+
+def _run(args: argparse.Namespace, voice: Voice, text: str, target: Path | None) -> _Result:
+    """Speak into every sink that was asked for."""
+    import numpy as np
+
+    from melstate.tts import sinks
+
+    names = ("speed", "pitch", "energy", "pause", "variation", "seed")
+    stream = voice.stream(text, **{name: getattr(args, name) for name in names})
+    result = _Result(voice.sample_rate)
+    kept: list[np.ndarray] = []
+    with _output_errors(target or args.output), ExitStack() as stack:
+        writers: list[Callable[[np.ndarray], None]] = []
+        if target is not None:
+            writers.append(stack.enter_context(sinks.file(target, voice.sample_rate)))
+        if args.output == "-":
+            writers.append(sinks.pcm(sys.stdout.buffer))
+        if args.play:
+            writers.append(stack.enter_context(_speaker(voice.sample_rate)))
+        if args.plot is not None:
+            writers.append(kept.append)
+        advance = stack.enter_context(_progress(len(text)))
+        for audio in _timed(stream, result):
+            for write in writers:
+                write(audio.samples)
+            if args.json or args.plot is not None:
+                result.words += audio.words
+                result.phones += audio.phones
+            advance(audio.progress, result)
+    if args.plot is not None:
+        from melstate.tts import plot
+
+        with _output_errors(args.plot):
+            plot.speech(args.plot, np.concatenate(kept), voice.vocoder.mel, result.words, result.phones)
+    return result
+
+
+def _timed(stream: Iterator[Audio], result: _Result) -> Iterator[Audio]:
+    """Pass pieces on, noting when they came; faults of text, voice and memory end the command."""
+    from melstate.tts.manifest import VoiceError
+
+    while True:
+        started = time.perf_counter()
+        try:
+            with _out_of_memory():
+                audio = next(stream, None)
+        except (VoiceError, RuntimeError) as error:
+            raise Problem(VOICE, str(error)) from error
+        except ValueError as error:
+            raise Problem(INPUT, str(error)) from error
+        result.working += time.perf_counter() - started
+        if audio is None:
+            return
+        if not result.samples:
+            result.first_sound = result.working
+        result.samples += len(audio.samples)
+        yield audio
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise Problem(RESOURCES, "out of memory") from error
+    except RuntimeError as error:  # torch has no class of its own for an exhausted CPU
+        if "out of memory" in str(error) or "not enough memory" in str(error) or "can't allocate" in str(error):
+            raise Problem(RESOURCES, f"out of memory: {str(error).splitlines()[0]}") from error
+        raise
+
+
+@contextmanager
+def _output_errors(target: object) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Problem(RESOURCES, f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _speaker(sample_rate: int) -> Iterator[Callable[[Any], None]]:
+    from melstate.tts import sinks
+
+    try:
+        with sinks.loudspeaker(sample_rate) as write:
+            yield write
+    except sinks.NoLoudspeaker as error:
+        raise Problem(RESOURCES, str(error)) from error
+
+
+@contextmanager
+def _progress(characters: int) -> Iterator[Callable[[float, _Result], None]]:
+    """A bar on standard error for a long text in a terminal."""
+    if characters < LONG_TEXT or not sys.stderr.isatty():
+        yield lambda part, result: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("speaking"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())
+    bar = Progress(*columns, TextColumn("{task.fields[made]}"), console=Console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task("speaking", total=1.0, made="")
+
+        def advance(part: float, result: _Result) -> None:
+            made = f"{result.seconds:.0f} s of speech, {result.times_real_time:.0f}x real time"
+            bar.update(task, completed=part, made=made)
+
+        yield advance
+
+
+@contextmanager
+def _warnings_as_lines(seen: list[str]) -> Iterator[None]:
+    """What the front end warns of becomes a line each on standard error; others' warnings are not for the listener."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        text = " ".join(str(message).split())
+        if f"{os.sep}tts{os.sep}" not in filename or text in seen:
+            return
+        seen.append(text)
+        if len(seen) <= MOST_WARNINGS:
+            more = " (further warnings are not shown)" if len(seen) == MOST_WARNINGS else ""
+            print(f"synthesize: warning: {text}{more}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _spans(spans: list[Span]) -> list[dict[str, Any]]:
+    return [{"text": span.text, "start": round(span.start, 4), "end": round(span.end, 4)} for span in spans]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
