@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,32 @@ class SeededSteps(pl.Callback):
 
 
 class ExponentialMovingAverage(WeightAveraging):
-    """Averaged weights for validation and export; see torch.optim.swa_utils."""
+    """Averaged weights for validation, and under `state_dict` in checkpoints; see torch.optim.swa_utils."""
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leaves the trained weights in place: copying the average over them would make the last checkpoint one that
+        training cannot go on from."""
+
+
+class LastCheckpoint(pl.Callback):
+    """Saves to `path` every `minutes`, when training ends, and when it is interrupted. Must be the last callback."""
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path, self.seconds = path, 60 * minutes
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # Rank 0's clock decides: saving is collective under some strategies.
+        due = time.monotonic() - self.saved > self.seconds
+        if trainer.strategy.broadcast(due):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self.saved = time.monotonic()

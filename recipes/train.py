@@ -9,18 +9,17 @@ stands, so `trainer.devices=8 trainer.num_nodes=2 trainer.strategy=ddp` trains o
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from melstate.recipes.checkpointing import AtomicCheckpoints, ExponentialMovingAverage, SeededSteps
+from melstate.recipes.checkpointing import AtomicCheckpoints, ExponentialMovingAverage, LastCheckpoint, SeededSteps
 from melstate.vocoders import checkpoint
 
 LAST = "last.ckpt"
@@ -36,14 +35,7 @@ def build_trainer(config: DictConfig, folder: Path) -> pl.Trainer:
         callbacks.append(ExponentialMovingAverage(config.ema))
     if config.progress:
         callbacks.append(bar)
-    callbacks.append(
-        ModelCheckpoint(
-            folder,
-            filename=Path(LAST).stem,
-            train_time_interval=timedelta(minutes=config.checkpoint_minutes),
-            enable_version_counter=False,
-        )
-    )
+    callbacks.append(LastCheckpoint(folder / LAST, config.checkpoint_minutes))
     return pl.Trainer(
         **options,
         default_root_dir=folder,
@@ -51,6 +43,7 @@ def build_trainer(config: DictConfig, folder: Path) -> pl.Trainer:
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=bool(config.progress),
+        enable_checkpointing=False,
         max_epochs=-1,
         check_val_every_n_epoch=None,
         use_distributed_sampler=False,
@@ -88,15 +81,11 @@ def train(config: DictConfig) -> Path:
         elif hasattr(task, "fit_statistics") and not config.init_from:
             task.fit_statistics(data.train)
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
-        trainer.save_checkpoint(last)
-        step = trainer.global_step
-    else:
-        state = AtomicCheckpoints().load_checkpoint(last)
-        task.load_state_dict(state["state_dict"])
-        step = state["global_step"]
+    state = AtomicCheckpoints().load_checkpoint(last)
+    task.load_state_dict(state["state_dict"])  # the averaged weights, where there is an average
     target = folder / "model.safetensors"
     if trainer.is_global_zero:
-        checkpoint.save(target, task.model, extra={"optimizer_steps": step, "experiment": config.name})
+        checkpoint.save(target, task.model, extra={"steps": state["global_step"], "run": config.name})
         log.info("wrote %s", target)
     return target
 

@@ -27,7 +27,7 @@ class SpeechData(pl.LightningDataModule):
     """Clips of one or more corpora, split by prompt, with cached features, in memory.
 
     Args:
-        corpora: folders in LJSpeech layout, by speaker name.
+        corpora: folders in LJSpeech layout, each {folder: …, speaker: …}.
         corrections: transcripts to replace, text by text as it stands in metadata.csv.
         cache: folder for features.
         batch_size: utterances (or segments) a batch and process.
@@ -39,7 +39,7 @@ class SpeechData(pl.LightningDataModule):
 
     def __init__(
         self,
-        corpora: Mapping[str, str],
+        corpora: Sequence[Mapping[str, str]],
         cache: str,
         batch_size: int,
         features: Mapping[str, Any] | None = None,
@@ -54,7 +54,7 @@ class SpeechData(pl.LightningDataModule):
         options["mel"] = MelConfig(**options.get("mel", {}))
         self.features = FeatureConfig(**options)
         self.cache = FeatureCache(cache, self.features)
-        self.corpora = dict(corpora)
+        self.corpora = [(corpus["speaker"], corpus["folder"]) for corpus in corpora]
         self.corrections = dict(corrections or {})
         self.batch_size, self.dev_prompts, self.seed = batch_size, dev_prompts, seed
         self.workers, self.prepare_workers = workers, prepare_workers
@@ -65,13 +65,13 @@ class SpeechData(pl.LightningDataModule):
     @property
     def speakers(self) -> list[str]:
         """Names; their order is the speaker index of the batches."""
-        return sorted(self.corpora)
+        return sorted({speaker for speaker, _ in self.corpora})
 
     def utterances(self) -> tuple[list[Utterance], list[Utterance]]:
         """(train, dev) of all corpora; unreadable rows become one warning each corpus."""
         train: list[Utterance] = []
         dev: list[Utterance] = []
-        for speaker, folder in self.corpora.items():
+        for speaker, folder in self.corpora:
             corpus = read_ljspeech(folder, speaker)
             warn_of(f"{folder}: rows left out", corpus.problems)
             rows = [replace(u, text=self.corrections.get(u.text, u.text)) for u in corpus.utterances]
