@@ -14,7 +14,8 @@ from melstate.recipes.data.statistics import mel_statistics
 from melstate.recipes.pictures import log_heat_map
 from melstate.recipes.schedule import warmup_cosine
 from melstate.tts.acoustic import Batch
-from melstate.tts.aligner import Aligner, path_symbols
+from melstate.tts.aligner import Aligner
+from melstate.tts.length import path_symbols
 
 
 class LitAligner(L.LightningModule):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from melstate.kernels.monotonic import monotonic_alignment
 from melstate.tts.acoustic import Batch
+from melstate.tts.length import path_symbols
 from melstate.vocoders.mel import MelConfig
 
 BLANK_LOGIT = -1.0
@@ -188,13 +189,6 @@ def forward_sum(log_scores: Tensor, frames: Tensor, symbols: Tensor) -> Tensor:
     log_probs = F.pad(log_scores, (1, 0), value=BLANK_LOGIT).log_softmax(-1)
     positions = torch.arange(1, width + 1, device=log_scores.device).expand(len(frames), -1)
     return F.ctc_loss(log_probs.transpose(0, 1), positions, frames, symbols, zero_infinity=True)
-
-
-def path_symbols(durations: Tensor, frames: int) -> Tensor:
-    """(B, N) durations → (B, frames) index of the symbol each frame belongs to; N past the end of a row."""
-    ends = durations.cumsum(1).contiguous()
-    times = torch.arange(frames, device=durations.device).expand(len(durations), -1).contiguous()
-    return torch.searchsorted(ends, times, right=True)
 
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -46,7 +46,6 @@ class PitchEstimator(nn.Module):
         return self.logits(self.trunk(mel))
 
     def logits(self, hidden: Tensor) -> PitchLogits:
-        """(B, T, dim) of the trunk → logits."""
         scores = self.head(hidden).float()
         return PitchLogits(scores[..., :-1], scores[..., -1])
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip
+from melstate.tts.variance import frame_energy
 
 
 def mel_statistics(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
@@ -25,3 +26,9 @@ def pitch_statistics(clips: Sequence[Clip]) -> tuple[float, float]:
     if not len(voiced):
         raise ValueError("no voiced frame in the corpus; check the audio and the F0 range of corpus.features")
     return float(voiced.mean(dtype=np.float64)), max(0.02, float(voiced.std(dtype=np.float64)))
+
+
+def energy_statistics(clips: Sequence[Clip]) -> tuple[float, float]:
+    """Mean and standard deviation (at least 0.1) of melstate.tts.variance.frame_energy over all frames."""
+    energy = torch.cat([frame_energy(torch.from_numpy(clip.features.mel)[None])[0] for clip in clips]).double()
+    return float(energy.mean()), max(0.1, float(energy.std()))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from melstate.tts.acoustic import Batch
-from melstate.tts.aligner import BLANK_LOGIT, FORBIDDEN, Aligner, beta_binomial_prior, forward_sum, path_symbols
+from melstate.tts.aligner import BLANK_LOGIT, FORBIDDEN, Aligner, beta_binomial_prior, forward_sum
 
 
 def make_batch(phones, mels, ids=None):
@@ -54,10 +54,6 @@ def test_forward_sum_adds_up_every_path():
     padded[:, :3, :2] = scores
     value = forward_sum(padded, torch.tensor([3]), torch.tensor([2]))
     assert value.item() == pytest.approx(-total.item() / 2, rel=1e-5)
-
-
-def test_path_symbols_inverts_durations():
-    assert path_symbols(torch.tensor([[2, 1, 0], [1, 1, 2]]), 4).tolist() == [[0, 0, 1, 3], [0, 1, 2, 2]]
 
 
 def test_padding_changes_nothing():
