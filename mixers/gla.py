@@ -48,8 +48,7 @@ class GLA(Mixer):
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
-        key_dim = key_dim or dim // (2 * heads)
-        value_dim = value_dim or dim // heads
+        key_dim, value_dim = key_dim or dim // max(2 * heads, 1), value_dim or dim // max(heads, 1)
         if not (heads > 0 and key_dim > 0 and value_dim > 0):
             raise ValueError(
                 f"gla: heads, key_dim, value_dim must be positive, got {heads}, {key_dim}, {value_dim} for dim {dim}"

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 # name -> (module, class); imported on first use so that one mixer's needs are never another's.
 _MIXERS = {
     "gla": ("melstate.mixers.gla", "GLA"),
+    "fast_weights": ("melstate.mixers.fast_weights", "DecayingFastWeights"),
     "rg_lru": ("melstate.mixers.rg_lru", "RGLRU"),
+    "hgrn2": ("melstate.mixers.hgrn2", "HGRN2"),
+    "gate_loop": ("melstate.mixers.gate_loop", "GateLoop"),
+    "rwkv6": ("melstate.mixers.rwkv6", "RWKV6"),
+    "lstm": ("melstate.mixers.lstm", "LSTM"),
+    "gru": ("melstate.mixers.lstm", "GRU"),
+    "attention": ("melstate.mixers.attention", "Attention"),
+    "window_attention": ("melstate.mixers.attention", "WindowAttention"),
+    "short_conv": ("melstate.mixers.short_conv", "ShortConv"),
 }
 
 

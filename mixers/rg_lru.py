@@ -65,7 +65,7 @@ class RGLRU(Mixer):
         u, swish = self.project(x).chunk(2, dim=-1)
         u, kept = self.conv(u, state.conv, lengths=lengths)
         batch, time, _ = u.shape
-        blocks = u.reshape(batch * time, self.heads, -1).transpose(0, 1)
+        blocks = u.reshape(batch * time, self.heads, self.width // self.heads).transpose(0, 1)
         gates = torch.sigmoid(torch.baddbmm(self.gate_bias.to(u.dtype), blocks, self.gates.to(u.dtype)))
         r, i = (g.transpose(0, 1).reshape(batch, time, self.width) for g in gates.chunk(2, dim=-1))
         log_a = (-C * F.softplus(self.decay)) * r

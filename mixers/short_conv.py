@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melstate.kernels.lengths import check_lengths
+from melstate.mixers.mixer import Mixer
 
 
-class ShortConv(nn.Module):
+class ShortConv(Mixer):
     """y_t = b + Σ_j w_j ⊙ x_{t-width+1+j}, optionally through SiLU; the state is the bare frames.
 
     Args:
@@ -44,7 +45,7 @@ class ShortConv(nn.Module):
         if time == 1:
             y = (frames * weight.t()).sum(1, keepdim=True)
         else:
-            y = _depthwise(frames, weight)
+            y = _depthwise(frames, weight) if time else x
         if self.bias is not None:
             y = y + self.bias.to(y.dtype)
         if lengths is None:

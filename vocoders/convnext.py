@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melstate.vocoders.tiles import inside
+
 
 class FrameConv(nn.Module):
     """Full convolution over frames as one matrix product.
@@ -69,12 +71,16 @@ class ConvNeXt(nn.Module):
         kernel: frames each convolution sees.
         lookahead: future frames each block sees; the input convolution sees kernel // 2.
         expansion: hidden width of a block over dim.
+    Attributes:
+        lookahead: future frames an output depends on in all.
     """
 
     def __init__(self, inputs: int, dim: int, layers: int, kernel: int, lookahead: int, expansion: int = 3) -> None:
         super().__init__()
         if kernel < 1 or not 0 <= lookahead < kernel:
             raise ValueError(f"ConvNeXt: need 0 <= lookahead < kernel, got lookahead={lookahead}, kernel={kernel}")
+        self.inputs, self.dim, self.kernel = inputs, dim, kernel
+        self.lookahead = kernel // 2 + layers * lookahead
         self.embed = FrameConv(inputs, dim, kernel, kernel // 2)
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(
@@ -88,3 +94,27 @@ class ConvNeXt(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.final_norm(x)
+
+    def initial(self, batch: int, like: Tensor) -> tuple[Tensor, ...]:
+        """Caches of `step`: the last kernel - 1 inputs of every convolution, zeros before the beginning."""
+        widths = [self.inputs, *[self.dim] * len(self.blocks)]
+        return tuple(like.new_zeros(batch, self.kernel - 1, width) for width in widths)
+
+    def step(
+        self, x: Tensor, first: int, length: int | None, caches: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same function, a tile at a time, `lookahead` frames late.
+
+        Args:
+            x: (B, T, inputs) at positions first, first + 1, …; see `tiles.inside` for `length`.
+        Returns: (B, T, dim) at positions from first - lookahead on, and the new caches.
+        """
+        moved = []
+        for cache, layer in zip(caches, [self.embed, *self.blocks], strict=True):
+            x = torch.cat([cache, inside(x, first, length)], dim=1)
+            moved.append(x[:, x.shape[1] - self.kernel + 1 :])
+            x = layer.valid(x)  # type: ignore[operator]
+            first -= layer.lookahead  # type: ignore[operator, assignment]
+            if layer is self.embed:
+                x = self.norm(x)
+        return self.final_norm(x), tuple(moved)

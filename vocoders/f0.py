@@ -46,6 +46,7 @@ class PitchEstimator(nn.Module):
         return self.logits(self.trunk(mel))
 
     def logits(self, hidden: Tensor) -> PitchLogits:
+        """(B, T, dim) of the trunk → logits."""
         scores = self.head(hidden).float()
         return PitchLogits(scores[..., :-1], scores[..., -1])
 

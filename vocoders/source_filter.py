@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from melstate.vocoders.excitation import noise, pulse_train
 from melstate.vocoders.f0 import PitchEstimator
 from melstate.vocoders.mel import MelConfig, mel_basis
 from melstate.vocoders.spectral import frames_of, overlap_add
-from melstate.vocoders.vocoder import Vocoder, VocoderBatch
+from melstate.vocoders.tiles import TiledVocoder, inside
+from melstate.vocoders.vocoder import VocoderBatch
 
 
 def envelope_matrix(mel: MelConfig) -> tuple[Tensor, Tensor]:
@@ -32,7 +33,28 @@ def envelope_matrix(mel: MelConfig) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(matrix).float(), torch.from_numpy(-np.log(area) @ matrix).float()
 
 
-class SourceFilter(Vocoder):
+class SourceFilterCaches(NamedTuple):
+    """What a tile leaves to the next.
+
+    Attributes:
+        pitch, trunk: of their convolutions.
+        mel: (B, n, n_mels) frames that wait for F0 and trunk.
+        f0: (B, 1) Hz of the last frame whose F0 is known.
+        phase: (B,) float64 cycles there.
+        source: (2, B, n, hop) intervals of pulses and noise that wait for the trunk.
+        tail: (B, overlap - 1, hop) sums that further frames will add to.
+    """
+
+    pitch: tuple[Tensor, ...]
+    mel: Tensor
+    f0: Tensor
+    phase: Tensor
+    source: Tensor
+    trunk: tuple[Tensor, ...]
+    tail: Tensor
+
+
+class SourceFilter(TiledVocoder):
     """Harmonic-plus-noise vocoder in the spectral domain.
 
     A ConvNeXt trunk reads mel, log F0 and voicing and gives, per frame and frequency, the magnitude and phase of the
@@ -89,11 +111,18 @@ class SourceFilter(Vocoder):
             "teacher": teacher,
             "seed": seed,
         }
-        if self.mel.n_fft % (2 * self.mel.hop):
+        if self.mel.n_fft % (2 * self.mel.hop) or self.mel.hop % 2:
             raise ValueError(
-                f"source_filter: n_fft must be an even multiple of hop, got n_fft={self.mel.n_fft}, hop={self.mel.hop}"
+                f"source_filter: n_fft must be an even multiple of an even hop, got n_fft={self.mel.n_fft}, "
+                f"hop={self.mel.hop}"
             )
         self.overlap = self.mel.n_fft // self.mel.hop
+        ahead = kernel // 2 + layers * lookahead
+        if ahead < self.overlap // 2:
+            raise ValueError(
+                f"source_filter: the trunk looks {ahead} frames ahead, its source {self.overlap // 2}; raise kernel or "
+                "lookahead"
+            )
         self.teacher, self.seed = teacher, seed
         bins = self.mel.n_fft // 2 + 1
         self.pitch = PitchEstimator(
@@ -112,51 +141,96 @@ class SourceFilter(Vocoder):
 
     def estimate_f0(self, mel: Tensor) -> Tensor:
         """(B, n_mels, T) log-mel → (B, T) Hz, 0 = unvoiced."""
-        return self.pitch.decode(self.pitch(self._normalised(mel)))
+        return self.pitch.decode(self.pitch(_scaled(mel.transpose(1, 2))))
 
     def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Training form: audio (B, T * hop) that carries gradients, and the losses of the F0 estimator."""
-        mel = self._normalised(batch.mel)
-        logits = self.pitch(mel)
+        mel = batch.mel.transpose(1, 2)
+        frames, reach = mel.shape[1], self.overlap // 2
+        logits = self.pitch(_scaled(mel))
         losses = self.pitch.losses(logits, batch.f0)
         with torch.no_grad():
             taught = torch.rand(len(mel), 1, device=mel.device) < self.teacher
             f0 = torch.where(taught, batch.f0, self.pitch.decode(logits))
-            count = mel.shape[1] + self.overlap - 1
             phase = torch.rand(len(mel), device=mel.device, dtype=torch.float64)
-            pulses, _ = pulse_train(self._extended(f0), phase, self.mel.hop, self.mel.sample_rate)
-            hiss = (torch.rand(len(mel), count, self.mel.hop, device=mel.device) - 0.5) * 12**0.5
-        return self._finish(self._filtered(batch.mel, mel, f0, pulses, hiss)), losses
+            around = F.pad(f0.unsqueeze(1), (reach, reach), mode="replicate").squeeze(1)
+            pulses, _ = pulse_train(around, phase, self.mel.hop, self.mel.sample_rate)
+            hiss = (torch.rand_like(pulses) - 0.5) * 12**0.5
+        windows = self._windows(mel, self.trunk(_features(mel, f0)), pulses, hiss)
+        audio = overlap_add(windows, self.overlap) / self._power(0, frames + self.overlap - 1, frames)
+        return audio.flatten(1)[:, self.mel.padding : -self.mel.padding], losses
 
-    def forward(self, mel: Tensor, f0: Tensor | None = None) -> Tensor:
-        normalised = self._normalised(mel)
-        if f0 is None:
-            f0 = self.pitch.decode(self.pitch(normalised))
-        phase = torch.zeros(len(mel), device=mel.device, dtype=torch.float64)
-        pulses, _ = pulse_train(self._extended(f0), phase, self.mel.hop, self.mel.sample_rate)
-        count = mel.shape[2] + self.overlap - 1
-        hiss = noise(-self.overlap // 2, count, self.mel.hop, self.seed, mel.device).expand(len(mel), -1, -1)
-        return self._finish(self._filtered(mel, normalised, f0, pulses, hiss)).clamp(-1, 1)
+    def delay(self, channels: int) -> int:
+        lag = 0 if channels > self.mel.n_mels else self.pitch.trunk.lookahead
+        return (lag + self.trunk.lookahead + self.overlap // 2) * self.mel.hop - self.mel.hop // 2
 
-    def _normalised(self, mel: Tensor) -> Tensor:
-        """(B, n_mels, T) → (B, T, n_mels) of about unit scale."""
-        return (mel.transpose(1, 2) + 5) / 2
+    def initial(self, frames: Tensor) -> SourceFilterCaches:
+        batch, channels, _ = frames.shape
+        given = channels > self.mel.n_mels
+        lag = 0 if given else self.pitch.trunk.lookahead
+        ahead = self.trunk.lookahead - self.overlap // 2
+        return SourceFilterCaches(
+            pitch=() if given else self.pitch.trunk.initial(batch, frames),
+            mel=frames.new_zeros(batch, lag + self.trunk.lookahead, self.mel.n_mels),
+            f0=frames.new_zeros(batch, 1),
+            phase=torch.zeros(batch, device=frames.device, dtype=torch.float64),
+            source=frames.new_zeros(2, batch, self.overlap - 1 + ahead, self.mel.hop),
+            trunk=self.trunk.initial(batch, frames),
+            tail=frames.new_zeros(batch, self.overlap - 1, self.mel.hop),
+        )
 
-    def _extended(self, f0: Tensor) -> Tensor:
-        """F0 held beyond both ends, as far as the windows of the outer frames reach."""
-        return F.pad(f0.unsqueeze(1), (self.overlap // 2, self.overlap // 2), mode="replicate").squeeze(1)
+    def step(
+        self, frames: Tensor, position: int, length: int | None, caches: SourceFilterCaches
+    ) -> tuple[Tensor, SourceFilterCaches]:
+        bands, hop, tile = self.mel.n_mels, self.mel.hop, frames.shape[2]
+        mel = torch.cat([caches.mel, frames[:, :bands].transpose(1, 2)], dim=1)
+        # `first` is the position of the first row at hand: of F0, then, later by the trunk's look-ahead, of its output.
+        pitch: tuple[Tensor, ...] = ()
+        if frames.shape[1] > bands:
+            first, f0 = position, frames[:, bands]
+        else:
+            first = position - self.pitch.trunk.lookahead
+            hidden, pitch = self.pitch.trunk.step(_scaled(mel[:, -tile:]), position, length, caches.pitch)
+            f0 = self.pitch.decode(self.pitch.logits(hidden))
+        f0 = _held(f0, caches.f0, first, length)
+        before = f0[:, :1] if position == 0 else caches.f0
+        # Intervals end at a frame whose F0 is known, so they begin one frame before `first`.
+        pulses, phase = pulse_train(torch.cat([before, f0], dim=1), caches.phase, hop, self.mel.sample_rate)
+        hiss = noise(first - 1, tile, hop, self.seed, frames.device).to(pulses).expand_as(pulses)
+        source = torch.cat([caches.source, torch.stack([pulses, hiss])], dim=2)
+        features = _features(mel[:, self.trunk.lookahead : self.trunk.lookahead + tile], f0)
+        hidden, trunk = self.trunk.step(features, first, length, caches.trunk)
+        first -= self.trunk.lookahead
+        pulses, hiss = source[:, :, : tile + self.overlap - 1]
+        windows = self._windows(mel[:, :tile], hidden, pulses, hiss)
+        total = overlap_add(inside(windows, first, length), self.overlap)
+        total[:, : self.overlap - 1] += caches.tail
+        audio = total[:, :tile] / self._power(first, tile, length)
+        moved = SourceFilterCaches(
+            pitch=pitch,
+            mel=mel[:, tile:],
+            f0=f0[:, -1:],
+            phase=phase,
+            source=source[:, :, tile:],
+            trunk=trunk,
+            tail=total[:, tile:],
+        )
+        return audio.flatten(1).clamp(-1, 1), moved
 
-    def _filtered(self, mel: Tensor, normalised: Tensor, f0: Tensor, pulses: Tensor, hiss: Tensor) -> Tensor:
-        """Windowed output frames (B, T, n_fft) from T frames and the T + overlap - 1 intervals around them."""
-        voiced = f0 > 0
-        tone = torch.where(voiced, torch.log(f0.clamp(min=1.0) / 200.0), 0.0)
-        features = torch.cat([normalised, tone[..., None], voiced[..., None].to(tone)], dim=2)
-        filters = self.head(self.trunk(features)).float()
-        harmonic, angle, noisy = filters.chunk(3, dim=2)
+    def _windows(self, mel: Tensor, hidden: Tensor, pulses: Tensor, hiss: Tensor) -> Tensor:
+        """Windowed output frames.
+
+        Args:
+            mel: (B, T, n_mels) log-mel.
+            hidden: (B, T, dim) of the trunk.
+            pulses, hiss: (B, T + overlap - 1, hop) intervals from overlap / 2 before the first frame on.
+        Returns: (B, T, n_fft).
+        """
+        harmonic, angle, noisy = self.head(hidden).float().chunk(3, dim=2)
         with torch.autocast(mel.device.type, enabled=False):
-            envelope = mel.float().transpose(1, 2) @ self.envelope + self.envelope_offset
-        # 12 nats above the mel's envelope is beyond any filter; the bound keeps a bad frame from overflowing.
-        harmonic, noisy = (torch.exp(envelope + part.clamp(max=12.0)) for part in (harmonic, noisy))
+            envelope = mel.float() @ self.envelope + self.envelope_offset
+        # Speech stays below a gain of e⁴; the bound keeps a bad frame from overflowing.
+        harmonic, noisy = (torch.exp((envelope + part).clamp(max=12.0)) for part in (harmonic, noisy))
         with torch.no_grad():
             source = torch.fft.rfft(frames_of(torch.cat([pulses, hiss]), self.overlap) * self.window)
             pulse_spectrum, noise_spectrum = source.chunk(2)
@@ -165,9 +239,36 @@ class SourceFilter(Vocoder):
         spectrum = rotated * pulse_spectrum + noisy * noise_spectrum
         return torch.fft.irfft(spectrum, n=self.mel.n_fft) * self.window
 
-    def _finish(self, frames: Tensor) -> Tensor:
-        """Overlap-add divided by the windows' own, cut to the T * hop samples that the frames stand for."""
-        power = self.window.square().expand(1, frames.shape[1], -1)
-        padding = self.mel.padding
-        audio = overlap_add(frames, self.overlap).flatten(1)[:, padding:-padding]
-        return audio / overlap_add(power, self.overlap).flatten(1)[:, padding:-padding]
+    def _power(self, first: int, intervals: int, length: int | None) -> Tensor:
+        """Squared windows that frames 0..length-1 lay over the intervals from first - overlap / 2 on.
+
+        The division by it undoes analysis and synthesis windows, at the edges too. (intervals, hop), never zero.
+        """
+        frame = first + torch.arange(intervals, device=self.window.device)[:, None]
+        frame = frame - torch.arange(self.overlap, device=self.window.device)
+        real = (frame >= 0) if length is None else (frame >= 0) & (frame < length)
+        return (real.to(self.window) @ self.window.square().view(self.overlap, -1)).clamp(min=1e-3)
+
+
+def _scaled(mel: Tensor) -> Tensor:
+    """Log-mel brought to about unit scale, and kept there whatever the input."""
+    return ((mel + 5) / 2).clamp(-10, 10)
+
+
+def _features(mel: Tensor, f0: Tensor) -> Tensor:
+    """What the trunk reads: (B, T, n_mels) and (B, T) → (B, T, n_mels + 2)."""
+    voiced = f0 > 0
+    tone = torch.where(voiced, torch.log(f0.clamp(min=1.0) / 200.0), 0.0)
+    return torch.cat([_scaled(mel), tone[..., None], voiced[..., None].to(tone)], dim=2)
+
+
+def _held(f0: Tensor, last: Tensor, first: int, length: int | None) -> Tensor:
+    """f0 (B, T) at positions first, first + 1, … with the utterance's end values beyond its ends.
+
+    Args:
+        last: (B, 1) value at first - 1.
+    """
+    if length is not None and length <= first:
+        return last.expand_as(f0)
+    columns = torch.arange(first, first + f0.shape[1], device=f0.device)
+    return f0[:, columns.clamp(0, None if length is None else length - 1) - first]

@@ -1,0 +1,130 @@
+"""Streams equal offline bit for bit, for every vocoder and any chunks."""
+
+import pytest
+import torch
+
+from melstate.vocoders.source_filter import SourceFilter
+
+KINDS = {
+    "source_filter": lambda: SourceFilter(dim=24, layers=3, pitch_dim=16, pitch_layers=2),
+    "source_filter wide": lambda: SourceFilter(dim=16, layers=2, kernel=5, lookahead=2, pitch_dim=16, pitch_layers=1),
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    vocoder = KINDS[name]().eval()
+    for parameter in vocoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3 / max(1.0, parameter[0].numel() ** 0.5))
+    vocoder.tile = 16
+    return vocoder
+
+
+def speech_like(frames, batch=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return -4 + 1.5 * torch.randn(batch, 80, frames, generator=generator)
+
+
+def chunked(vocoder, mel, sizes, f0=None):
+    state, at, pieces = None, 0, []
+    for size in sizes:
+        part = None if f0 is None else f0[:, at : at + size]
+        audio, state = vocoder.stream(mel[..., at : at + size], state, f0=part)
+        pieces.append(audio)
+        at += size
+    part = None if f0 is None else f0[:, at:]
+    audio, state = vocoder.stream(mel[..., at:], state, final=True, f0=part)
+    assert state is None
+    return torch.cat([*pieces, audio], 1)
+
+
+CHUNKS = {
+    "1": [1] * 90,
+    "3": [3] * 30,
+    "7": [7] * 13,
+    "32": [32, 32],
+    "ragged": [0, 5, 1, 0, 40, 2, 17],
+    "all at once, then flush": [91],
+}
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("name", KINDS)
+def test_any_chunks_give_the_same_samples(name, chunks):
+    vocoder, mel = build(name), speech_like(91)
+    whole = vocoder(mel)
+    assert whole.shape == (1, 91 * vocoder.mel.hop)
+    assert float(whole.abs().max()) > 1e-3
+    assert torch.equal(chunked(vocoder, mel, CHUNKS[chunks]), whole)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_chunk_gives_all_that_its_frames_determine(name):
+    """Latency is the receptive field: what a frame's chunk gives out does not change with later frames, and the next
+    samples do."""
+    vocoder, mel = build(name), speech_like(60)
+    # An estimated F0 may happen not to change, so it is given where it can be.
+    f0 = torch.full((1, 60), 150.0) if vocoder.takes_f0 else None
+    early, _ = vocoder.stream(mel[..., :45], f0=None if f0 is None else f0[:, :45])
+    assert early.shape[1] == 45 * vocoder.mel.hop - vocoder.delay(80 if f0 is None else 81)
+    other = mel.clone()
+    other[..., 45:] += 2
+    changed = vocoder(other, f0) != vocoder(mel, f0)
+    first = int(changed.nonzero()[0, 1])
+    assert early.shape[1] <= first <= early.shape[1] + 256
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 15, 16, 17])
+@pytest.mark.parametrize("name", KINDS)
+def test_short_input(name, frames):
+    vocoder, mel = build(name), speech_like(frames, batch=2)
+    audio = vocoder(mel)
+    assert audio.shape == (2, frames * vocoder.mel.hop)
+    assert bool(audio.isfinite().all())
+    assert torch.equal(chunked(vocoder, mel, [1] * frames), audio)
+    assert vocoder.stream(mel[..., :0])[0].shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_utterances_of_a_batch_do_not_mix(name):
+    vocoder, mel = build(name), speech_like(40, batch=2)
+    torch.testing.assert_close(vocoder(mel)[1:], vocoder(mel[1:]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_states_are_not_mutated(name):
+    vocoder, mel = build(name), speech_like(50)
+    _, state = vocoder.stream(mel[..., :37])
+    once = vocoder.stream(mel[..., 37:], state, final=True)[0]
+    assert torch.equal(vocoder.stream(mel[..., 37:], state, final=True)[0], once)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_mels_that_are_not_finite_are_refused(value):
+    vocoder, mel = build("source_filter"), speech_like(20)
+    mel[0, 3, 7] = value
+    with pytest.raises(ValueError, match="NaN or infinity at frame 7"):
+        vocoder(mel)
+
+
+@pytest.mark.parametrize("level", [-1e30, 30.0, 1e30])
+def test_absurd_levels_stay_finite(level):
+    audio = build("source_filter")(torch.full((1, 80, 20), level))
+    assert bool(audio.isfinite().all()) and float(audio.abs().max()) <= 1
+
+
+def test_wrong_shapes_are_refused():
+    vocoder = build("source_filter")
+    for shape in [(1, 79, 5), (80, 5), (1, 5, 80, 1)]:
+        with pytest.raises(ValueError, match="80 bands"):
+            vocoder(torch.zeros(shape))
+    with pytest.raises(ValueError, match="f0 must be"):
+        vocoder(torch.zeros(1, 80, 5), f0=torch.zeros(1, 4))
+    for f0 in (-1.0, 12000.0, float("nan")):
+        with pytest.raises(ValueError, match="f0 must be in Hz"):
+            vocoder(torch.zeros(1, 80, 5), f0=torch.full((1, 5), f0))
+    _, state = vocoder.stream(torch.zeros(1, 80, 5))
+    with pytest.raises(ValueError, match="keep the batch"):
+        vocoder.stream(torch.zeros(2, 80, 5), state)
+    with pytest.raises(ValueError, match="f0 always or never"):
+        vocoder.stream(torch.zeros(1, 80, 5), state, f0=torch.zeros(1, 5))
