@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from melstate.recipes.checkpointing import AtomicCheckpoints, ExponentialMovingAverage, LastCheckpoint, SeededSteps
+from melstate.tts.text import symbols
 from melstate.vocoders import checkpoint
 
 LAST = "last.ckpt"
@@ -85,7 +86,8 @@ def train(config: DictConfig) -> Path:
     task.load_state_dict(state["state_dict"])  # the averaged weights, where there is an average
     target = folder / "model.safetensors"
     if trainer.is_global_zero:
-        checkpoint.save(target, task.model, extra={"steps": state["global_step"], "run": config.name})
+        extra = {"steps": state["global_step"], "run": config.name, "symbols": symbols.VERSION}
+        checkpoint.save(target, task.model, extra=extra)
         log.info("wrote %s", target)
     return target
 

@@ -429,7 +429,7 @@ sys.exit(code)
 
 
 def test_speaking_imports_only_what_it_needs(voices, tmp_path):
-    script = SCRIPT.format(folder=str(Path(__file__).parent), voices=str(voices))
+    script = SCRIPT.format(folder=str(Path(__file__).parent.parent), voices=str(voices))
     done = subprocess.run(
         [sys.executable, "-c", script, "--voice", "tiny", "Hello.", "-o", "x.wav"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Tiny voices for the tests in this folder."""
+"""A tiny voice, untrained, for tests of whatever speaks."""
 
 import subprocess
 import sys

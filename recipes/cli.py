@@ -1,0 +1,47 @@
+"""`melstate`: the umbrella command. A subcommand's module is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# name → (module with main(argv) -> int, what it does)
+COMMANDS = {
+    "synthesize": ("melstate.tts.cli", "speak a text"),
+    "evaluate": ("melstate.recipes.evaluate", "let a recogniser read a voice and its recordings"),
+    "export": ("melstate.recipes.export", "make a voice folder of trained models"),
+    "bench": ("melstate.recipes.bench.synthesis", "time a voice"),
+}
+USAGE, INTERRUPTED = 2, 130
+
+
+def usage() -> str:
+    rows = {name: text for name, (_, text) in COMMANDS.items()}
+    rows |= {"voices": "list the shipped voices", "version": "print the version"}
+    lines = [f"  {name:<12}{text}" for name, text in rows.items()]
+    return "\n".join(["usage: melstate COMMAND …", "", *lines, "", "melstate COMMAND --help tells more."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code."""
+    command, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command == "voices":
+        command, rest = "synthesize", ["--list-voices", *rest]
+    elif command in ("version", "--version"):
+        command, rest = "synthesize", ["--version"]
+    if command in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if command not in COMMANDS:
+        print(f"melstate: unknown command '{command}'; known: {', '.join(COMMANDS)}, voices, version", file=sys.stderr)
+        return USAGE
+    try:
+        return import_module(COMMANDS[command][0]).main(rest)
+    except KeyboardInterrupt:
+        print("melstate: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Read trained models from where training leaves them: a .safetensors, a Lightning .ckpt, or a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from melstate.tts.acoustic import AcousticModel
+from melstate.tts.text.symbols import VERSION
+from melstate.tts.voice import ACOUSTIC_MODELS, VOCODERS
+from melstate.vocoders import checkpoint
+from melstate.vocoders.vocoder import Vocoder
+
+
+def read_acoustic(path: str | Path) -> AcousticModel:
+    """An acoustic model. Raises ValueError, FileNotFoundError: unreadable, a vocoder, or another symbol table's."""
+    model, extra = _read(Path(path), ACOUSTIC_MODELS)
+    if extra.get("symbols", VERSION) != VERSION:
+        raise ValueError(
+            f"{path}: trained on symbols version {extra['symbols']!r}, the front end has {VERSION}; retrain it"
+        )
+    return cast(AcousticModel, model)
+
+
+def read_vocoder(path: str | Path) -> Vocoder:
+    """A vocoder. Raises ValueError, FileNotFoundError: unreadable or not a vocoder."""
+    return cast(Vocoder, _read(Path(path), VOCODERS)[0])
+
+
+def _read(path: Path, classes: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:
+    if path.is_dir():
+        exported = path / "model.safetensors"
+        path = exported if exported.is_file() else path / "last.ckpt"
+    if path.suffix == ".ckpt":
+        return _from_lightning(path, classes), {}
+    saved = checkpoint.read(path)
+    return checkpoint.build(saved, classes), saved.extra
+
+
+def _from_lightning(path: Path, classes: dict[str, str]) -> nn.Module:
+    """The averaged weights of a training checkpoint; the run's config.yaml beside it says what they belong to."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    described = path.with_name("config.yaml")
+    if not described.is_file():
+        raise FileNotFoundError(f"{described}: missing; a .ckpt is read together with its run's config.yaml")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    model: Any = hydra.utils.instantiate(OmegaConf.load(described).task.model, _convert_="all")
+    prefix = "model."
+    averages = saved["state_dict"]  # the trained weights themselves where training keeps no average
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in averages.items() if name.startswith(prefix)}
+    if model.kind not in classes:
+        raise ValueError(f"{path}: holds a {model.kind!r}, expected one of {', '.join(sorted(classes))}")
+    checkpoint.restore(model, checkpoint.Checkpoint(path, model.kind, model.config, model.mel, {}, tensors))
+    return model.eval()
