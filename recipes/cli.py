@@ -9,6 +9,7 @@ from importlib import import_module
 # name → (module with main(argv) -> int, what it does)
 COMMANDS = {
     "synthesize": ("melstate.tts.cli", "speak a text"),
+    "train": ("melstate.recipes.train_voice", "make a voice of your own clips"),
     "evaluate": ("melstate.recipes.evaluate", "let a recogniser read a voice and its recordings"),
     "export": ("melstate.recipes.export", "make a voice folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),

@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--vocoder", help="a vocoder's .safetensors, .ckpt or run folder: measured copying the recordings")
     add("--copy", action="store_true", help="measure the voice's own vocoder copying the recordings too")
     add("--dev-prompts", type=int, default=40, help="prompts held out by training (default 40)")
-    add("--split-seed", type=int, default=0, help="seed of that split")
+    add("--split-seed", type=int, default=1, help="seed of that split (default 1, as in train.yaml)")
     add("--ids", help="a file of clip ids to use instead of the split")
     add("--limit", type=int, help="use only the first N prompts")
     add("--seed", type=int, default=0, help="seed of the synthesis")

@@ -79,7 +79,7 @@ def train(config: DictConfig) -> Path:
     if not config.export_only:
         if last.is_file():
             log.info("going on from %s", last)
-        elif hasattr(task, "fit_statistics") and not config.init_from:
+        elif hasattr(task, "fit_statistics"):
             task.fit_statistics(data.train)
         trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
     state = AtomicCheckpoints().load_checkpoint(last)
