@@ -19,6 +19,9 @@ PATH = Path(__file__).parent / "data" / "cmudict.gz"
 
 Phones = tuple[str, ...]
 
+# Slips of CMUdict in words that numbers need.
+CORRECTIONS = {"twenty-one": "T W EH1 N T IY0 W AH2 N"}
+
 _CHARACTER = {phone: chr(48 + index) for index, phone in enumerate(symbols.PHONES)}
 _PHONE = {character: phone for phone, character in _CHARACTER.items()}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
@@ -96,14 +99,17 @@ class Lexicon:
     def __init__(self, user: str | Path | Mapping[str, str] | None = None) -> None:
         self.user = {} if user is None else read_user_lexicon(user)
 
-    def __contains__(self, word: str) -> bool:
-        return word in self.user or word.lower() in self.user or word.lower() in dictionary()
+    def of_user(self, word: str) -> Phones | None:
+        """The user's own pronunciation of a word."""
+        return self.user.get(word) or self.user.get(word.lower())
 
     def listed(self, word: str) -> tuple[Phones, ...]:
         """Pronunciations under exactly this word, the usual one first; empty if there is none."""
-        own = self.user.get(word) or self.user.get(word.lower())
+        own = self.of_user(word)
         if own:
             return (own,)
+        if word.lower() in CORRECTIONS:
+            return (symbols.parse_phones(CORRECTIONS[word.lower()]),)
         packed = dictionary().get(word.lower())
         return tuple(unpack(one) for one in packed.split(" ")) if packed else ()
 
