@@ -82,6 +82,13 @@ TABLE = {
         "B two B, M P three, covid nineteen, F sixteen, R T X forty ninety, Boeing seven forty-seven"
     ),
     "Boston, MA 02134": "Boston, M A zero two one three four",
+    "221B Baker, GPT-4o, Llama-3.1, H100s, 1080p, v2.0, C#, B-": (
+        "two hundred twenty-one B Baker, G P T four O, Llama three point one, H one hundreds, ten eighty P, "
+        "version two point zero, C sharp, B minus"
+    ),
+    '9am–5pm, John 3:16-18, 6\'1 and 8.5" x 11"': (
+        "nine A M to five P M, John three sixteen to eighteen, six foot one and eight point five by eleven inches"
+    ),
     # symbols
     "and/or, 5 + 3 = 8, 3 * 4, AC/DC & x < 3": (
         "and or, five plus three equals eight, three times four, A C slash D C and x less than three"

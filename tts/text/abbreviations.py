@@ -83,7 +83,7 @@ def _doctor(match: re.Match[str]) -> str:
     after = match.string[match.end() : match.end() + 2]
     street = ("Drive" if match.group(1) == "Dr" else "Street") + stop(match)
     title = "Doctor" if match.group(1) == "Dr" else "Saint"
-    ordinal = before.endswith(("th", "first", "second", "third")) and not before[:1].isupper() or before[:1].isdigit()
+    ordinal = before.endswith(("th", "first", "second", "third")) and not before[:1].isupper()
     named = (
         before[:1].isupper() and before[-1:].isalnum() and before.lower() not in ("the", "and", "to", "in", "at", "of")
     )

@@ -23,7 +23,7 @@ _PHONE = re.compile(
     r"(?<![\w.+-])(?:(\+?1)[-. ]?)?(?:\((\d{3})\) ?|(\d{3})[-. ])(\d{3})[-. ](\d{4})(?![\w-])"
     r"|(?<![\w.+-])(\d{3})-(\d{4})(?![\w-])"
 )
-_INTERNATIONAL = re.compile(r"(?<![\w+])\+(\d{1,3})((?:[ -]\(?\d{1,5}\)?){2,6})(?![\w-])")
+_INTERNATIONAL = re.compile(r"(?<![\w+])\+(\d{1,3})((?:[ -]\(?\d{1,8}\)?){2,6})(?![\w-])")
 _DASHED = re.compile(r"(?<![\w-])\d++(?:-\d++){2,}+(?!\w)")
 _DOTTED = re.compile(r"(?<![\w.])([vV]?)(\d{1,9}(?:\.\d{1,9}){2,}+)(?![\w])")
 
@@ -109,4 +109,5 @@ CODES: tuple[Rule, ...] = (
     (_INTERNATIONAL, _international),
     (_DASHED, _dashed),
     (_DOTTED, _dotted),
+    (re.compile(r"(?<!\w)[vV](?=\d{1,9}\.\d)"), lambda match: "version "),
 )

@@ -121,6 +121,8 @@ DATES: tuple[Rule, ...] = (
     (re.compile(rf"(?<![A-Za-z])(Mon|Tues?|Wed|Thur?s?|Fri|Sat|Sun)\.?(?=,? (?:{'|'.join(MONTHS)}|\d))"), _weekday),
 )  # fmt: skip
 TIMES: tuple[Rule, ...] = (
+    (re.compile(r"(?<![\w.,:-])(\d{1,2}) ?[-–] ?(?=\d{1,2}(?::\d\d)? ?[ap]\.?m(?!\w))"), lambda m: f"{m.group(1)} to "),
+    (re.compile(r"(?<=\d)( ?[ap]m|:\d\d) ?[-–] ?(?=\d)"), lambda m: f"{m.group(1)} to "),
     (re.compile(rf"(?<![\w:.,])(\d{{1,2}}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?: ?{_HALF})?{_ZONE}"), _time),
     (re.compile(rf"(?<![\w:.,$/-])(\d{{1,2}})(?: |-)?{_HALF}"), _hour),
     (re.compile(r"(?<![\w:.,])(\d{1,4}):(\d{1,4})(?![\w:])"), _ratio),

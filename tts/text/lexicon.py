@@ -19,8 +19,18 @@ PATH = Path(__file__).parent / "data" / "cmudict.gz"
 
 Phones = tuple[str, ...]
 
-# Slips of CMUdict in words that numbers need.
-CORRECTIONS = {"twenty-one": "T W EH1 N T IY0 W AH2 N"}
+# A slip of CMUdict, and words younger than it.
+CORRECTIONS = {
+    "twenty-one": "T W EH1 N T IY0 W AH2 N",
+    "covid": "K OW1 V IH0 D",
+    "emoji": "IH0 M OW1 JH IY0",
+    "emojis": "IH0 M OW1 JH IY0 Z",
+    "jpeg": "JH EY1 P EH2 G",
+    "jpegs": "JH EY1 P EH2 G Z",
+    "sci-fi": "S AY1 F AY1",
+    "wi-fi": "W AY1 F AY2",
+    "wifi": "W AY1 F AY2",
+}
 
 _CHARACTER = {phone: chr(48 + index) for index, phone in enumerate(symbols.PHONES)}
 _PHONE = {character: phone for phone, character in _CHARACTER.items()}

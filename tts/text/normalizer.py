@@ -27,13 +27,10 @@ SHOUTED_WORDS = frozenset(
     "THE AND OF TO IS IN YOU FOR ON WITH THIS NOT WE ARE WAS THAT MY YOUR NO MY BE HAVE GO DO STOP HE SHE".split()
 )
 READ_AS = {
-    "WWII": "World War two", "WWI": "World War one", "Ctrl": "control", "CoV": "cov",
-    "PhD": "P H D", "PhDs": "P H D's", "JPEG": "jay peg", "MPEG": "em peg", "GIF": "gif", "COVID": "covid", "pH": "P H",
-    "WiFi": "why fie", "Wi-Fi": "why fie", "wifi": "why fie", "OK": "okay", "ok": "okay", "IEEE": "I triple E",
-    "iOS": "I O S", "macOS": "mac O S", "mRNA": "M R N A", "tRNA": "T R N A", "LaTeX": "lay tech", "SQL": "S Q L",
-    "vs": "versus", "CEOs": "C E O's", "etc": "et cetera", "ID": "I D", "IDs": "I D's", "TVs": "T V's",
-    "Sci-Fi": "sigh fie",
-    "sci-fi": "sigh fie", "www": "W W W", "AIs": f"{LETTER_A} I's",
+    "WWII": "World War two", "WWI": "World War one", "Ctrl": "control", "CoV": "cov", "PhD": "P H D", "PhDs": "P H D's",
+    "JPEG": "jpeg", "pH": "P H", "OK": "okay", "ok": "okay", "IEEE": "I triple E", "iOS": "I O S", "macOS": "mac O S",
+    "mRNA": f"M R N {LETTER_A}", "LaTeX": "lay tech", "SQL": "S Q L", "CEOs": "C E O's", "ID": "I D", "IDs": "I D's",
+    "TVs": "T V's", "www": "W W W", "AIs": f"{LETTER_A} I's", "COVID": "covid",
 }  # fmt: skip
 _SHOUT_WORD = re.compile(r"[A-Z]{2,}")
 _MIXED = re.compile(r"(?<![A-Za-z\d])[A-Za-z\d]++(?:(?:-|\.(?=\d))[A-Za-z\d]++)*+(?!['A-Za-z\d])")
@@ -121,6 +118,7 @@ def say_word(match: re.Match[str]) -> str:
     )
 
 
+# Written sounds without a vowel; other such words are spelled.
 _SOUNDS = frozenset("hmm mm mmm shh psst brr pfft grr tsk ssh zzz hm sh".split())
 
 
@@ -164,9 +162,11 @@ def _state(match: re.Match[str]) -> str:
 MIXED: tuple[Rule, ...] = (
     (re.compile(r"(?<!\w)([A-Z]{1,3})&([A-Z]{1,2})(?!\w)"), lambda m: f"{spell(m.group(1))} and {spell(m.group(2))}"),
     (re.compile(r", ([A-Z]{2})(?: (\d{5}))(?!\d)"), _state),
+    (re.compile(r"(?<![\w.,])(\d{3,4})p(?!\w)"), lambda m: f"{numbers.pairs(m.group(1))} P"),
     (_MIXED, _mixed),
 )
-SYMBOLS: tuple[Rule, ...] = (
+# Before numbers are read: what tells how.
+RELATIONS: tuple[Rule, ...] = (
     # Markdown and rulers of marks are not spoken.
     (re.compile(r"\*\*++|__++|==++|~~++|##++|``++|\|\|++"), lambda m: " "),
     (re.compile(r"-{2,}+|—|–| - "), lambda m: " — "),
@@ -178,13 +178,17 @@ SYMBOLS: tuple[Rule, ...] = (
     (re.compile(r"!="), lambda m: " is not equal to "),
     (re.compile(r"<="), lambda m: " is at most "),
     (re.compile(r">="), lambda m: " is at least "),
+    (re.compile(r"(?<=[\w)] )<(?= [\d(]| [a-z](?!\w))|(?<=[\w)])<(?=\d)"), lambda m: " less than "),
+    (re.compile(r"(?<=[\w)] )>(?= [\d(]| [a-z](?!\w))|(?<=[\w)])>(?=\d)"), lambda m: " greater than "),
+)
+SYMBOLS: tuple[Rule, ...] = (
+    (re.compile(r"(?<![A-Za-z\d])([A-G])#(?!\w)"), lambda m: f"{m.group(1)} sharp"),
+    (re.compile(r"(?<![A-Za-z\d])([A-F])-(?![\w-])"), lambda m: f"{m.group(1)} minus"),
     (re.compile(r"&"), lambda m: " and "),
     (re.compile(r"%"), lambda m: " percent "),
     (re.compile(r"\+"), lambda m: " plus "),
     (re.compile(r"="), lambda m: " equals "),
     (re.compile(r"~(?= ?\.?\d)"), lambda m: "about "),
-    (re.compile(r"(?<=[\w)] )<(?= )|(?<=\d)<(?=\d)"), lambda m: " less than "),
-    (re.compile(r"(?<=[\w)] )>(?= )|(?<=\d)>(?=\d)"), lambda m: " greater than "),
     (re.compile(r"(?<=[\da-z] )\*(?= [\da-z])|(?<=[\da-z])\*(?=[\da-z])"), lambda m: " times "),
     (re.compile(r"(?<=[A-Za-z\d])\.(?=[a-z\d])"), lambda m: " dot "),
     (re.compile(r"(?<=and)/(?=or)"), lambda m: " "),
@@ -206,8 +210,8 @@ RULES: tuple[Rule, ...] = (
     *MEASURES,
     *ABBREVIATIONS,
     *MIXED,
-    *SYMBOLS[:7],
+    *RELATIONS,
     *NUMBERS,
-    *SYMBOLS[7:],
+    *SYMBOLS,
     (_WORD, say_word),
 )

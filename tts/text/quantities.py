@@ -57,7 +57,7 @@ UNITS = {
     "kph": "kilometer per hour", "km/h": "kilometer per hour", "m/s": "meter per second",
     "km/s": "kilometer per second",
     "rpm": "revolution per minute", "fps": "frame per second", "cal": "calorie", "kcal": "kilocalorie", "px": "pixel",
-    "ha": "hectare", "ac": "acre", "m^2": "square meter", "km^2": "square kilometer", "cm^2": "square centimeter",
+    "ha": "hectare", "m^2": "square meter", "km^2": "square kilometer", "cm^2": "square centimeter",
     "m^3": "cubic meter", "cm^3": "cubic centimeter", "cc": "cubic centimeter", "sq ft": "square foot",
     "sq. ft.": "square foot",
     "sqft": "square foot", "sq mi": "square mile", "sq km": "square kilometer", "ft": "foot", "ft.": "foot",
@@ -71,7 +71,7 @@ PER = {
     "yr": "year", "kg": "kilogram", "lb": "pound", "oz": "ounce", "g": "gram", "L": "liter", "l": "liter",
     "gal": "gallon",
     "km": "kilometer", "mi": "mile", "m": "meter", "ft": "foot", "mL": "milliliter", "dL": "deciliter",
-    **{unit: unit for unit in "second minute hour day week month year person night unit".split()},
+    **{unit: unit for unit in "second minute hour day week month year person night unit share pound mile".split()},
 }  # fmt: skip
 # Before these a four-digit number is a year; before a plural noun otherwise an amount.
 YEAR_BEFORE = frozenset(
@@ -271,8 +271,8 @@ MEASURES: tuple[Rule, ...] = (
         re.compile(rf"(?<![\w/.,])(?:(\d++) )?+(\d{{1,4}})/(\d{{1,4}})(?![\d/]|[.,]\d)(?:[ -]?({_UNIT}))?(?![\w^°])"),
         _fraction,
     ),
-    (re.compile(rf"(?<![\w.,/-])({NUMBER})( ?[–—] ?|-| - )({NUMBER})(?!\d|[-/]\d|,\d)"), _range),
-    (re.compile(r"(?<![\w.,])(\d{1,2})' ?(\d{1,2})(?:\"|''|(?= tall))"), _feet),
+    (re.compile(rf"(?<![\w.,/^-])({NUMBER})( ?[–—] ?|-| - )({NUMBER})(?!\d|[-/]\d|,\d)"), _range),
+    (re.compile(r"(?<![\w.,])(\d{1,2})' ?(\d{1,2})(?:\"|''|(?![\w'.]))"), _feet),
     (re.compile(r"(?<![\w.,])(\d{1,2}) ?ft\.? (\d{1,2}) ?in\.?(?!\w)"), _feet),
     (re.compile(rf"{START}({NUMBER})\"? ?x ?({NUMBER})(\")?(?!\w)"), _size),
     (re.compile(rf"{START}({NUMBER})(['\"])(?= (?:tall|deep|high|long|wide|thick|x|by|screen|ruler)(?!\w))"), _mark),
