@@ -249,6 +249,7 @@ class FastSpeech(AcousticModel):
         *,
         controls: Controls = PLAIN,
         chunk: int = 32,
+        largest: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Frames]:
         """Frames of one sentence as they are decoded. Draws nothing at random: `generator` changes nothing.
@@ -272,15 +273,18 @@ class FastSpeech(AcousticModel):
         inputs = self.decoder.stretch(stretched, pitch, durations[None], frames)
         gain = controls.energy * math.log(10) / 20
         path = path_symbols(durations[None], frames)[0]
-        steps = max(1, chunk // (self.decoder.chunk * self.reduction)) * self.decoder.chunk
-        state = None
-        for start in range(0, inputs.steps, steps):
+        piece = self.decoder.chunk * self.reduction
+        steps = max(1, chunk // piece) * self.decoder.chunk
+        most = max(steps, (largest or 0) // piece * self.decoder.chunk)
+        state, start = None, 0
+        while start < inputs.steps:
             decoded, state = self.decoder(inputs, state, start=start, stop=start + steps, f0_scale=self._f0_scale())
             first = start * self.reduction
             count = min(steps * self.reduction, frames - first)
             mel = (decoded.mel[0, :, :count] * self.mel_std + self.mel_mean + gain).clamp(min=math.log(self.mel.floor))
             f0 = (decoded.f0[0, :count] * self.pitch_std + self.pitch_mean).exp()
             yield Frames(mel, f0 * (decoded.voicing[0, :count] > 0), path[first : first + count])
+            start, steps = start + steps, min(2 * steps, most)
 
     def _durations(self, ids: Tensor, log_duration: Tensor, controls: Controls) -> Tensor:
         """Whole frames per symbol, at least one in all."""
