@@ -1,0 +1,58 @@
+"""What the convolutional generators share: a chain of layers from mel frames to samples, run whole or in tiles."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from melstate.vocoders.layers import Chain, Span, fuse_weight_norm
+from melstate.vocoders.tiles import TiledVocoder
+from melstate.vocoders.vocoder import VocoderBatch
+
+
+class ConvolutionalVocoder(TiledVocoder):
+    """`chain` maps (B, T, n_mels) to (B, T * hop, 1).
+
+    Attributes:
+        chain: the layers, in order.
+        full_precision: the last layers, which `for_inference(precision="bf16")` leaves in float32.
+    """
+
+    chain: Chain
+    full_precision: int = 1
+
+    def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.chain(batch.mel.transpose(1, 2)).squeeze(2), {}
+
+    def delay(self, channels: int) -> int:
+        return self.chain.delay
+
+    def initial(self, frames: Tensor) -> Any:
+        return self.chain.initial(len(frames), frames)
+
+    def step(self, frames: Tensor, position: int, length: int | None, caches: Any) -> tuple[Tensor, Any]:
+        audio, _, moved = self.chain.step(frames.transpose(1, 2), Span(position, length), caches)
+        return audio.squeeze(2), moved
+
+    def stream(self, *args: Any, **options: Any) -> Any:
+        with parametrize.cached():  # a normalised weight is computed once a call, not once a tile
+            return super().stream(*args, **options)
+
+    def for_inference(self, precision: str = "fp32") -> Self:
+        """A copy with weight normalisation fused and, for "bf16", all but the last layers in bfloat16.
+
+        Raises: ValueError: another precision.
+        """
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"{self.kind}: precision must be 'fp32' or 'bf16', got {precision!r}")
+        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        fuse_weight_norm(copied)
+        copied.config = {**self.config, "weight_norm": False}
+        if precision == "bf16":
+            for layer in list(copied.chain)[: -self.full_precision]:
+                layer.to(torch.bfloat16)
+        return copied

@@ -1,0 +1,86 @@
+"""MelGAN generators, full-band and multi-band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from melstate.vocoders.convolutional import ConvolutionalVocoder
+from melstate.vocoders.hifigan import check_strides
+from melstate.vocoders.layers import Chain, Conv, Layer, Residual, Tanh, Up, add_weight_norm
+from melstate.vocoders.mel import MelConfig
+from melstate.vocoders.pqmf import PQMF
+from melstate.vocoders.vocoder import VocoderBatch
+
+
+def _stack(channels: int, kernel: int, dilation: int) -> Residual:
+    body = [Conv(channels, channels, kernel, dilation, 0.2, "reflect"), Conv(channels, channels, 1, slope=0.2)]
+    return Residual(Chain(body), Conv(channels, channels, 1))
+
+
+class MelGAN(ConvolutionalVocoder):
+    """The published generator's arithmetic, on natural-log mels; with bands > 1, Multi-band MelGAN.
+
+    Args:
+        mel: MelConfig.to_dict(); strides' product times bands must be its hop. The published weights want fmax 11025.
+        channels: after the first convolution; halved at every stage.
+        strides: of the upsampling convolutions, whose kernels are twice that.
+        stacks: residual blocks a stage, of dilations 1, 3, 9, …
+        bands: sub-bands put together by a PQMF.
+        weight_norm: normalise weights, for training.
+    Source: Kumar et al. 2019, arXiv:1910.06711; Yang et al. 2020, arXiv:2005.05106.
+    """
+
+    kind = "melgan"
+    full_precision = 2
+
+    def __init__(
+        self,
+        mel: dict[str, Any] | None = None,
+        *,
+        channels: int = 512,
+        strides: Sequence[int] = (8, 8, 2, 2),
+        stacks: int = 3,
+        bands: int = 1,
+        weight_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.mel = MelConfig() if mel is None else MelConfig.from_dict(dict(mel))
+        self.config = {
+            "mel": self.mel.to_dict(),
+            "channels": channels,
+            "strides": list(strides),
+            "stacks": stacks,
+            "bands": bands,
+            "weight_norm": weight_norm,
+        }
+        check_strides(self.kind, strides, bands, self.mel)
+        layers: list[Layer] = [Conv(self.mel.n_mels, channels, 7, border="reflect")]
+        for stride in strides:
+            layers.append(Up(channels, channels // 2, stride, 0.2))
+            channels //= 2
+            layers += [_stack(channels, 3, 3**number) for number in range(stacks)]
+        layers += [Conv(channels, bands, 7, slope=0.2, border="reflect"), Tanh()]
+        if bands > 1:
+            layers.append(PQMF(bands))
+            self.full_precision = 3
+        self.chain = Chain(layers)
+        if weight_norm:
+            add_weight_norm(self)
+
+    @property
+    def pqmf(self) -> PQMF | None:
+        """The filter bank of the multi-band form."""
+        last = list(self.chain)[-1]
+        return last if isinstance(last, PQMF) else None
+
+    def generate_bands(self, batch: VocoderBatch) -> tuple[Tensor, Tensor | None]:
+        """Training form: audio (B, T * hop) and, in the multi-band form, its bands (B, T * hop / bands, bands)."""
+        if self.pqmf is None:
+            return self.generate(batch)[0], None
+        x = batch.mel.transpose(1, 2)
+        for layer in list(self.chain)[:-1]:
+            x = layer(x)
+        return self.pqmf(x).squeeze(2), x
