@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip
-from melstate.recipes.data.statistics import energy_statistics, mel_statistics, pitch_statistics
+from melstate.recipes.data.statistics import energy_statistics, mel_statistics, pitch_statistics, stand_ins
 from melstate.recipes.pictures import log_heat_map
 from melstate.recipes.schedule import warmup_cosine
 from melstate.tts.acoustic import Batch
@@ -55,6 +55,10 @@ class LitFastSpeech(L.LightningModule):
     def fit_statistics(self, clips: Sequence[Clip]) -> None:
         """Normalise by the training clips; called once, before the first step."""
         self.model.set_statistics(*mel_statistics(clips), pitch_statistics(clips), energy_statistics(clips))
+
+    def fit_symbols(self, clips: Sequence[Clip]) -> None:
+        """Tell the model which symbols it will hardly see; called at every start, since this is configuration."""
+        self.model.set_stand_ins(stand_ins(clips))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self._losses("train", batch)

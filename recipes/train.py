@@ -72,6 +72,8 @@ def train(config: DictConfig) -> Path:
     data.setup("fit")
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     task: Any = hydra.utils.instantiate(config.task, _convert_="all")
+    if hasattr(task, "fit_symbols"):
+        task.fit_symbols(data.train)
     last = folder / LAST
     if config.init_from and not last.is_file():
         initialise(task, config.init_from)

@@ -49,7 +49,7 @@ class TinyAcoustic(AcousticModel):
         self.config = {"mel": self.mel.to_dict()}
         self.embedding = nn.Embedding(len(SYMBOLS), self.mel.n_mels)
 
-    def stream(self, phones, *, controls=Controls(), chunk=32, generator=None):  # noqa: B008
+    def stream(self, phones, *, controls=Controls(), chunk=32, largest=None, generator=None):  # noqa: B008
         counts = torch.tensor([max(1, round((2 + i % 5) / controls.speed)) for i in phones])
         pauses = torch.tensor([SYMBOLS[i] in ",;.?!" for i in phones])
         counts = torch.where(pauses, (counts * controls.pause).round().long().clamp(min=1), counts)
@@ -57,9 +57,11 @@ class TinyAcoustic(AcousticModel):
         mel = self.embedding(torch.tensor(phones))[symbol].T + controls.energy / 20 * 2.3
         mel = mel + 0.1 * controls.variation * torch.randn(mel.shape, generator=generator)
         f0 = torch.full((len(symbol),), 200.0 * 2 ** (controls.pitch / 12))
-        for start in range(0, len(symbol), chunk):
+        start = 0
+        while start < len(symbol):
             part = slice(start, start + chunk)
             yield Frames(mel[:, part], f0[part], symbol[part])
+            start, chunk = start + chunk, max(chunk, min(2 * chunk, largest or 0))
 
 
 class TinyState(NamedTuple):

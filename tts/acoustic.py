@@ -106,7 +106,9 @@ class AcousticModel(nn.Module):
         *,
         controls: Controls = Controls(),
         chunk: int = 32,
+        largest: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Frames]:
-        """Frames of one sentence, `chunk` or so at a time; their concatenation does not depend on `chunk`."""
+        """Frames of one sentence, `chunk` or so at a time, doubling up to `largest` or so where that is given: large
+        chunks cost less, a small first one comes soon. The concatenation depends on neither."""
         raise NotImplementedError

@@ -19,31 +19,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from melstate.tts.arguments import Problem, parse
 
 if TYPE_CHECKING:
     from melstate.tts.audio import Audio, Span
     from melstate.tts.voice import Voice
 
-USAGE, INPUT, VOICE, RESOURCES, INTERRUPTED, PIPE = 2, 3, 4, 5, 130, 141
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-PICTURES = (".png", ".svg", ".pdf")
+INPUT, VOICE, RESOURCES, INTERRUPTED, PIPE = 3, 4, 5, 130, 141
+MOST_THREADS = 4  # unless asked for: the models are too small to share out further
 LONG_TEXT = 400  # characters from which a progress bar is worth showing
 MOST_WARNINGS = 20
-RANGES = {"speed": (0.25, 4), "pitch": (-12, 12), "energy": (-20, 20), "pause": (0, 10), "variation": (0, 3)}
-
-
-class Problem(Exception):
-    """Ends the command with an exit code and one line."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Problem(USAGE, f"{message} (see synthesize --help)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "→" is no reason to fail
     try:
-        args = _parse(argv)
+        args = parse(argv)
         if args.list_voices:
             _list_voices(args.json)
         else:
@@ -77,92 +64,6 @@ def main(argv: list[str] | None = None) -> int:
 def _fail(code: int, message: str) -> int:
     print(f"synthesize: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="synthesize",
-        description="Speak text, offline, on a CPU.",
-        epilog="Exit codes: 2 usage, 3 bad input, 4 missing or broken voice, 5 disk, memory or device. "
-        "Write words in phones as [[HH AH0 L OW1]].",
-    )
-    add = parser.add_argument
-    add("text", nargs="?", metavar="TEXT", help="what to say; - reads standard input")
-    add("-f", "--input-file", metavar="FILE", help="read the text from a UTF-8 file")
-    add(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="wav, flac, ogg or mp3 by suffix, replaced if it exists; - writes raw 16-bit mono PCM to standard output "
-        "as it is made. Without -o the file is named after the text (hello-world.wav, or hello-world-2.wav if taken)",
-    )
-    add("--voice", default="kathleen", metavar="NAME", help="a shipped voice, or the path of a voice folder (with a /)")
-    add("--list-voices", action="store_true", help="list the shipped voices and their licences")
-    for name, text in (
-        ("speed", "1 is the voice's own rate"),
-        ("pitch", "semitones up or down"),
-        ("energy", "decibels up or down"),
-        ("pause", "factor on silences"),
-        ("variation", "0 reads flat, 1 is the voice's own spread"),
-    ):
-        low, high = RANGES[name]
-        add(f"--{name}", type=_number(low, high), metavar="X", help=f"{text}; {low:g} to {high:g}")
-    add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="same seed, same audio (default 0)")
-    add("--play", action="store_true", help="play it; without -o no file is written")
-    add("--plot", metavar="FILE", help="draw waveform, mel and phones over time (.png, .svg or .pdf)")
-    add("--json", action="store_true", help="print the result, with the times of words and phones, as JSON")
-    add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
-    add("--threads", type=_whole(1, 1024), metavar="N", help="CPU threads (default: the cores there are, at most 4)")
-    add("--lexicon", metavar="FILE", help="your own pronunciations: lines of WORD, spaces, PHONES")
-    add("--version", action="store_true", help="print the version")
-    args = parser.parse_args(argv)
-    if args.version:
-        print(f"melstate {_version()}")
-        raise SystemExit(0)
-    if args.list_voices:
-        return args
-    if args.text is not None and args.input_file is not None:
-        parser.error("give TEXT or -f FILE, not both")
-    if args.text is None and args.input_file is None:
-        parser.error("nothing to speak: give TEXT, - for standard input, or -f FILE")
-    if args.output == "-" and sys.stdout.isatty():
-        parser.error("-o - writes raw audio, which a terminal cannot show; pipe it somewhere")
-    if args.output not in (None, "-") and Path(args.output).suffix.lower() not in SUFFIXES:
-        parser.error(f"-o {args.output}: unknown suffix; use one of {', '.join(SUFFIXES)}")
-    if args.plot is not None and Path(args.plot).suffix.lower() not in PICTURES:
-        parser.error(f"--plot {args.plot}: unknown suffix; use one of {', '.join(PICTURES)}")
-    return args
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not in {low:g} to {high:g}")
-        return value
-
-    return number
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in {low} to {high}")
-        return int(text)
-
-    return whole
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("melstate")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _list_voices(as_json: bool) -> None:
@@ -278,7 +179,8 @@ def _load_voice(args: argparse.Namespace) -> Voice:
         from melstate.tts.text import FrontEnd
         from melstate.tts.voice import Voice
 
-        torch.set_num_threads(args.threads or min(4, len(os.sched_getaffinity(0))))
+        if args.threads or "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(args.threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
         try:
             front_end = FrontEnd(args.lexicon)
         except (ValueError, OSError) as error:

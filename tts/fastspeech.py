@@ -57,6 +57,7 @@ class FastSpeech(AcousticModel):
         backward: steps per chunk of the decoder's backward direction, which starts anew at each chunk; 0 for none.
         dropout, predictor_dropout: of blocks and of predictors.
         pausing: symbol ids that `Controls.pause` stretches and that may get no frame; None for punctuation and edges.
+        stand_ins: id spoken in place of an id that training hardly saw, as pairs; see `set_stand_ins`.
     """
 
     kind: ClassVar[str] = "fastspeech"
@@ -84,6 +85,7 @@ class FastSpeech(AcousticModel):
         dropout: float = 0.05,
         predictor_dropout: float = 0.3,
         pausing: Sequence[int] | None = None,
+        stand_ins: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
@@ -107,6 +109,7 @@ class FastSpeech(AcousticModel):
             "predictor_dropout": predictor_dropout,
             "pausing": list(pausing),
         }
+        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
         self.symbols, self.reduction, self.pausing = symbols, reduction, frozenset(pausing)
         self.encoder = Encoder(symbols, dim, hidden, encoder_blocks, mixer, options, kernel, dropout)
         self.duration = SymbolPredictor(dim, dim, predictor_dropout, bias=math.log(8.0))
@@ -121,6 +124,17 @@ class FastSpeech(AcousticModel):
             self.register_buffer(name, initial)
         for name, value in (("pitch_mean", 5.0), ("pitch_std", 0.2), ("energy_mean", -3.5), ("energy_std", 1.5)):
             self.register_buffer(name, torch.tensor(value))
+
+    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
+        """Ids that `stream` replaces by better-known ones; part of the configuration.
+
+        Raises: ValueError: ids outside the symbol table.
+        """
+        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
+        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
+            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
+        self.config["stand_ins"] = [list(pair) for pair in pairs]
+        self.stand_ins = dict(pairs)
 
     @torch.no_grad()
     def set_statistics(
@@ -235,6 +249,7 @@ class FastSpeech(AcousticModel):
         *,
         controls: Controls = PLAIN,
         chunk: int = 32,
+        largest: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Frames]:
         """Frames of one sentence as they are decoded. Draws nothing at random: `generator` changes nothing.
@@ -246,7 +261,7 @@ class FastSpeech(AcousticModel):
         if len(phones) == 0:
             raise ValueError("no symbols to speak")
         device = self.mel_mean.device
-        ids = torch.tensor([list(phones)], device=device)
+        ids = torch.tensor([[self.stand_ins.get(symbol, symbol) for symbol in phones]], device=device)
         lengths = torch.tensor([len(phones)], device=device)
         encoded, prosody = self._encode(ids, lengths)
         durations = self._durations(ids[0], prosody.log_duration[0], controls)
@@ -258,15 +273,18 @@ class FastSpeech(AcousticModel):
         inputs = self.decoder.stretch(stretched, pitch, durations[None], frames)
         gain = controls.energy * math.log(10) / 20
         path = path_symbols(durations[None], frames)[0]
-        steps = max(1, chunk // (self.decoder.chunk * self.reduction)) * self.decoder.chunk
-        state = None
-        for start in range(0, inputs.steps, steps):
+        piece = self.decoder.chunk * self.reduction
+        steps = max(1, chunk // piece) * self.decoder.chunk
+        most = max(steps, (largest or 0) // piece * self.decoder.chunk)
+        state, start = None, 0
+        while start < inputs.steps:
             decoded, state = self.decoder(inputs, state, start=start, stop=start + steps, f0_scale=self._f0_scale())
             first = start * self.reduction
             count = min(steps * self.reduction, frames - first)
             mel = (decoded.mel[0, :, :count] * self.mel_std + self.mel_mean + gain).clamp(min=math.log(self.mel.floor))
             f0 = (decoded.f0[0, :count] * self.pitch_std + self.pitch_mean).exp()
             yield Frames(mel, f0 * (decoded.voicing[0, :count] > 0), path[first : first + count])
+            start, steps = start + steps, min(2 * steps, most)
 
     def _durations(self, ids: Tensor, log_duration: Tensor, controls: Controls) -> Tensor:
         """Whole frames per symbol, at least one in all."""

@@ -18,12 +18,12 @@ from melstate.tts.acoustic import AcousticModel, Controls, Frames
 from melstate.tts.audio import Audio
 from melstate.tts.manifest import Defaults, Manifest, ModelFile, VoiceError
 from melstate.tts.timeline import Timeline
-from melstate.vocoders import checkpoint, kinds
+from melstate.vocoders import checkpoint
 from melstate.vocoders.vocoder import Vocoder
 
 # kind → class, imported only when a voice of that kind is loaded.
 ACOUSTIC_MODELS = {"fastspeech": "melstate.tts.fastspeech:FastSpeech"}
-VOCODERS = kinds.KINDS
+VOCODERS = {"source_filter": "melstate.vocoders.source_filter:SourceFilter"}
 
 STANDARD = Defaults()
 CONTROLS = tuple(field.name for field in fields(Controls))
@@ -249,7 +249,7 @@ class Voice:
         timeline = Timeline(sentence.words, _names(sentence), sentence.word_of, offset / rate, hop / rate)
         gain = 10 ** (self.defaults.gain / 20)
         state, samples = None, 0
-        for frames, final in _regroup(self._frames(sentence, controls, generator, chunk), chunk):
+        for frames, final in _regroup(self._frames(sentence, controls, generator, chunk), chunk or 1):
             timeline.add(frames.symbol)
             if final:
                 timeline.finish()
@@ -272,7 +272,10 @@ class Voice:
     def _frames(
         self, sentence: Sentence, controls: Controls, generator: torch.Generator, chunk: int | None
     ) -> Iterator[Frames]:
-        stream = self.acoustic.stream(sentence.ids, controls=controls, chunk=chunk or FIRST_CHUNK, generator=generator)
+        first, largest = (FIRST_CHUNK, LARGEST_CHUNK) if chunk is None else (chunk, None)
+        stream = self.acoustic.stream(
+            sentence.ids, controls=controls, chunk=first, largest=largest, generator=generator
+        )
         while True:
             # not around a yield: inference mode must not leak into the caller's code
             with torch.inference_mode():
@@ -282,21 +285,20 @@ class Voice:
             yield frames
 
 
-def _regroup(stream: Iterator[Frames], chunk: int | None) -> Iterator[tuple[Frames, bool]]:
-    """Join frames into chunks that double up to LARGEST_CHUNK, or of at least `chunk`; (frames, is it the last?).
+def _regroup(stream: Iterator[Frames], least: int) -> Iterator[tuple[Frames, bool]]:
+    """Join frames into chunks of at least `least`; (frames, is it the last?).
 
     A chunk goes out as soon as it is full, so the last may be empty: it flushes the vocoder.
     """
-    want, largest = (FIRST_CHUNK, LARGEST_CHUNK) if chunk is None else (chunk, chunk)
     held: list[Frames] = []
     size = 0
     for frames in stream:
         held.append(frames)
         size += len(frames.symbol)
-        if size >= want:
+        if size >= least:
             joined = _join(held)
             yield joined, False
-            held, size, want = [_nothing_after(joined)], 0, min(2 * want, largest)
+            held, size = [_nothing_after(joined)], 0
     if not held:
         raise RuntimeError("the acoustic model gave no frames; the voice is unsuitable")
     yield _join(held), True

@@ -1,7 +1,8 @@
-"""What normalisation needs to know about a corpus."""
+"""What models need to know about a corpus before they train on it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,11 @@ import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip
+from melstate.tts.text import symbols
 from melstate.tts.variance import frame_energy
+
+# Nearest stresses first.
+STRESSES = {"0": "21", "1": "20", "2": "10"}
 
 
 def mel_statistics(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
@@ -32,3 +37,21 @@ def energy_statistics(clips: Sequence[Clip]) -> tuple[float, float]:
     """Mean and standard deviation (at least 0.1) of melstate.tts.variance.frame_energy over all frames."""
     energy = torch.cat([frame_energy(torch.from_numpy(clip.features.mel)[None])[0] for clip in clips]).double()
     return float(energy.mean()), max(0.1, float(energy.std()))
+
+
+def stand_ins(clips: Sequence[Clip], least: int = 5) -> dict[int, int]:
+    """Symbol ids that occur fewer than `least` times, each with the id of the nearest symbol that occurs often enough.
+
+    A vowel is replaced by itself with another stress, "!" and "?" by ".", ";" by ","; symbols without such a relative
+    stay as they are.
+    """
+    counts = Counter(symbol for clip in clips for symbol in clip.phones)
+    relatives = {"!": (".",), "?": (".",), ";": (",", "."), ",": (";", ".")}
+    relatives |= {f"{v}{s}": tuple(f"{v}{t}" for t in near) for v in symbols.VOWELS for s, near in STRESSES.items()}
+    result = {}
+    for symbol, near in relatives.items():
+        if counts[symbols.ID[symbol]] < least:
+            known = [symbols.ID[other] for other in near if counts[symbols.ID[other]] >= least]
+            if known:
+                result[symbols.ID[symbol]] = known[0]
+    return result

@@ -6,6 +6,7 @@ import torch
 
 from melstate.recipes.data.batches import Clip, SegmentBatches, UtteranceBatches, collate, join, join_sentences
 from melstate.recipes.data.features import Features
+from melstate.recipes.data.statistics import stand_ins
 from melstate.recipes.data.steps import StepDataset, step_loader
 from melstate.tts.text import symbols
 
@@ -113,3 +114,11 @@ def test_worker_processes_keep_the_order():
     loader = step_loader(Numbers(), start=3, rank=0, world=1, workers=2)
     batches = iter(loader)
     assert [int(next(batches)) for _ in range(6)] == [3, 4, 5, 6, 7, 8]
+
+
+def test_rare_symbols_get_the_nearest_known_one():
+    ids = symbols.ID
+    phones = [ids[p] for p in ("AA1", "AA1", "OY0", "OY0", ".", ".", ",", ",", "?", "AA2")]
+    found = stand_ins([clip(0, 40)._replace(phones=tuple(phones))], least=2)
+    expected = {"AA0": "AA1", "AA2": "AA1", "OY1": "OY0", "OY2": "OY0", "!": ".", "?": ".", ";": ","}
+    assert found == {ids[a]: ids[b] for a, b in expected.items()}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ class Parrot:
 
 def test_evaluate_reports_every_condition(runs, tiny, monkeypatch, capsys):
     tiny.save(runs / "tiny")
-    chosen = evaluate.choose(SPEECH, 3, 0)
+    chosen = evaluate.choose(SPEECH, 3, 1)
     monkeypatch.setattr(Parrot, "heard", {len(evaluate.recording(u)[0]): u.text for u in chosen})
     monkeypatch.setattr(evaluate.reader, "Reader", Parrot)
     monkeypatch.setattr(evaluate.torch, "set_num_threads", lambda count: None)
@@ -186,6 +187,9 @@ def test_umbrella_command(capsys, monkeypatch):
     assert cli.main(["voices", "--json"]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), list)
     for name, (module, _) in cli.COMMANDS.items():
+        assert find_spec(module) is not None, name
+        if name == "train":
+            continue  # Lightning takes seconds to import
         with pytest.raises(SystemExit) as caught:
             cli.main([name, "--help"])
         assert caught.value.code == 0 and callable(sys.modules[module].main)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import melstate.tts.text
 from melstate.tts import cli, manifest
 from melstate.tts.acoustic import Controls
+from melstate.tts.arguments import RANGES
 from melstate.vocoders import wav
 
 
@@ -113,7 +114,7 @@ def test_controls_reach_the_voice(run, here):
 
 
 def test_ranges_are_those_of_the_controls():
-    for name, (low, high) in cli.RANGES.items():
+    for name, (low, high) in RANGES.items():
         Controls(**{name: low}), Controls(**{name: high})
         for bad in (low - 0.01, high + 0.01):
             with pytest.raises(ValueError, match=name):

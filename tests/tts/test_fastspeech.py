@@ -221,3 +221,15 @@ def test_comb_is_one_on_harmonics_and_silent_where_unvoiced():
     torch.testing.assert_close(comb, torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0]]), atol=1e-5, rtol=0)
     bands = harmonic_bands(MelConfig())
     assert 30 < len(bands) < 60 and (bands.diff() > 0).all() and bands.max() < 2000
+
+
+def test_untrained_symbols_are_spoken_by_their_stand_ins():
+    bang, stop = table.ID["!"], table.ID["."]
+    model = build(stand_ins=[[bang, stop]])
+    exclaimed = [bang if symbol == stop else symbol for symbol in HELLO]
+    spoken = [torch.cat([f.mel for f in model.stream(ids)], 1) for ids in (HELLO, exclaimed)]
+    assert torch.equal(*spoken) and model.config["stand_ins"] == [[bang, stop]]
+    other = build()
+    assert not torch.equal(*(torch.cat([f.mel for f in other.stream(ids)], 1)[:, :8] for ids in (HELLO, exclaimed)))
+    with pytest.raises(ValueError, match="stand_ins"):
+        build(stand_ins=[[bang, 1000]])

@@ -19,6 +19,19 @@ PATH = Path(__file__).parent / "data" / "cmudict.gz"
 
 Phones = tuple[str, ...]
 
+# A slip of CMUdict, and words younger than it.
+CORRECTIONS = {
+    "twenty-one": "T W EH1 N T IY0 W AH2 N",
+    "covid": "K OW1 V IH0 D",
+    "emoji": "IH0 M OW1 JH IY0",
+    "emojis": "IH0 M OW1 JH IY0 Z",
+    "jpeg": "JH EY1 P EH2 G",
+    "jpegs": "JH EY1 P EH2 G Z",
+    "sci-fi": "S AY1 F AY1",
+    "wi-fi": "W AY1 F AY2",
+    "wifi": "W AY1 F AY2",
+}
+
 _CHARACTER = {phone: chr(48 + index) for index, phone in enumerate(symbols.PHONES)}
 _PHONE = {character: phone for phone, character in _CHARACTER.items()}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
@@ -96,14 +109,17 @@ class Lexicon:
     def __init__(self, user: str | Path | Mapping[str, str] | None = None) -> None:
         self.user = {} if user is None else read_user_lexicon(user)
 
-    def __contains__(self, word: str) -> bool:
-        return word in self.user or word.lower() in self.user or word.lower() in dictionary()
+    def of_user(self, word: str) -> Phones | None:
+        """The user's own pronunciation of a word."""
+        return self.user.get(word) or self.user.get(word.lower())
 
     def listed(self, word: str) -> tuple[Phones, ...]:
         """Pronunciations under exactly this word, the usual one first; empty if there is none."""
-        own = self.user.get(word) or self.user.get(word.lower())
+        own = self.of_user(word)
         if own:
             return (own,)
+        if word.lower() in CORRECTIONS:
+            return (symbols.parse_phones(CORRECTIONS[word.lower()]),)
         packed = dictionary().get(word.lower())
         return tuple(unpack(one) for one in packed.split(" ")) if packed else ()
 

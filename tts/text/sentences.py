@@ -6,18 +6,60 @@ from collections.abc import Iterator, Sequence
 
 import sentencex
 
+from melstate.tts.text.abbreviations import NUMBERED, TITLES
+
+# Days and months that sentencex ends a sentence at, though a date or time follows.
+DAYS = frozenset("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec".split())
+
 # Longest part, in words; what is longer is cut at its last clause mark past MIN_WORDS, or between words if it has none.
 MAX_WORDS = 60
 MIN_WORDS = 12
+# Characters looked at in one go.
+BLOCK = 4000
 
 
 def split_sentences(text: str) -> Iterator[str]:
     """Sentences of a text in order, stripped, never empty; a line break always ends one."""
     for line in text.splitlines():
-        if line.strip():
-            for sentence in sentencex.segment("en", line):
-                if sentence.strip():
-                    yield sentence.strip()
+        waiting = ""
+        for start, end in _blocks(line):
+            pieces = _joined(sentencex.segment("en", waiting + line[start:end]))
+            # The last sentence of a block may go on in the next.
+            waiting = pieces.pop() if pieces and end < len(line) and len(pieces[-1]) <= BLOCK else ""
+            yield from filter(None, map(str.strip, pieces))
+
+
+def _blocks(line: str) -> Iterator[tuple[int, int]]:
+    """Where to cut a long line, at spaces if there are any: sentencex takes quadratic time on some rows of quotes."""
+    start = 0
+    while start < len(line):
+        end = start + BLOCK
+        if end < len(line):
+            end = max(line.rfind(" ", start, end) + 1, 0) or end
+        yield start, min(end, len(line))
+        start = end
+
+
+def _joined(pieces: Sequence[str]) -> list[str]:
+    """Pieces of sentencex, false ends repaired."""
+    sentences: list[str] = []
+    for piece in pieces:
+        if sentences and _continues(sentences[-1], piece):
+            sentences[-1] += piece
+        else:
+            sentences.append(piece)
+    return sentences
+
+
+def _continues(before: str, after: str) -> bool:
+    """Whether a supposed sentence ends in an abbreviation that wants what follows: "vol." "2", "Gen." "Lee"."""
+    last = before[-20:].rstrip().rpartition(" ")[2]
+    if not last.endswith("."):
+        return False
+    word, first = last[:-1], after.lstrip()[:1]
+    if first.isdigit():
+        return word.lower() in NUMBERED or word in DAYS or word.lower() in ("approx", "est", "no", "nos")
+    return first.isupper() and (word in TITLES or word in ("Ft", "Mt", "St"))
 
 
 def split_long(is_word: Sequence[bool], sizes: Sequence[int], max_size: int = 600) -> list[tuple[int, int]]:

@@ -1,0 +1,93 @@
+"""The Triton kernels: on the CPU interpreter always, on a GPU (-m gpu) for every block configuration that ships."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from melstate.kernels.gla import gla
+from melstate.kernels.scan import scan
+
+
+def test_interpreted_kernels_equal_their_definitions():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            Path(__file__).with_name("interpreted.py"),
+        ],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def compare(found, wanted, tolerance):
+    for name, x in wanted.items():
+        error = (found[name].double() - x.double()).square().mean().sqrt() / (
+            x.double().square().mean().sqrt() + 1e-300
+        )
+        assert float(error) < tolerance, name
+
+
+def differentiate(function, leaves, seeds):
+    leaves = {n: None if x is None else x.detach().clone().requires_grad_() for n, x in leaves.items()}
+    outputs = function(leaves)
+    sum((y.double() * seed).sum() for y, seed in zip(outputs, seeds, strict=True)).backward()
+    named = dict(zip(("y", "final"), (y.detach() for y in outputs), strict=True))
+    return named | {f"d{n}": x.grad for n, x in leaves.items() if x is not None}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.005)])
+@pytest.mark.parametrize("gate", [0.1, 1, 16])
+@pytest.mark.parametrize("decays", ["key", "both", "none", "bonus"])
+@pytest.mark.parametrize("keys, values", [(32, 32), (60, 100), (64, 64), (64, 256), (100, 60), (128, 128), (256, 256)])
+def test_gla_on_the_gpu(keys, values, decays, gate, dtype, tolerance):
+    """One entry per choice of blocks in gla_triton._Launch.blocks, and widths that fill none of them."""
+    torch.manual_seed(0)
+    for time in (1, 15, 63, 64, 65, 1024):
+
+        def draw(*shape):
+            return torch.randn(*shape, device="cuda", dtype=torch.float64)
+
+        def decay(width, time=time, draw=draw):
+            return F.logsigmoid(draw(2, time, 2, width)) / gate
+
+        given = {
+            "q": draw(2, time, 2, keys), "k": draw(2, time, 2, keys), "v": draw(2, time, 2, values),
+            "log_decay": decay(keys) if decays in ("key", "both", "bonus") else None,
+            "value_log_decay": decay(values) if decays == "both" else None,
+            "bonus": draw(2, keys) if decays == "bonus" else None,
+        }  # fmt: skip
+        given = {n: None if x is None else x.to(dtype) for n, x in given.items()}
+        given["state"] = draw(2, 2, keys, values).float()
+        seeds = draw(2, time, 2, values), draw(2, 2, keys, values)
+        exact = {n: None if x is None else x.double() for n, x in given.items()}
+        wanted = differentiate(lambda g: gla(**g, scale=keys**-0.5, backend="chunked"), exact, seeds)
+        found = differentiate(lambda g: gla(**g, scale=keys**-0.5, backend="triton"), given, seeds)
+        compare(found, wanted, tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.005)])
+@pytest.mark.parametrize("width", [1, 64, 1000])
+def test_scan_on_the_gpu(width, dtype, tolerance):
+    torch.manual_seed(0)
+    for time in (1, 31, 32, 33, 1000):
+        a = torch.sigmoid(torch.randn(3, time, width, device="cuda")).to(dtype)
+        b = torch.randn(3, time, width, device="cuda").to(dtype)
+        given = {"a": a, "b": b, "state": torch.randn(3, width, device="cuda")}
+        seeds = torch.randn_like(b, dtype=torch.float64), torch.randn(3, width, device="cuda", dtype=torch.float64)
+        wanted = differentiate(lambda g: scan(**g, backend="chunked"), {n: x.double() for n, x in given.items()}, seeds)
+        compare(differentiate(lambda g: scan(**g, backend="triton"), given, seeds), wanted, tolerance)
