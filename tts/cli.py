@@ -329,9 +329,11 @@ def _progress(characters: int) -> Iterator[Callable[[float, _Result], None]]:
 def _warnings_as_lines(seen: list[str]) -> Iterator[None]:
     """What the front end warns of becomes a line each on standard error; others' warnings are not for the listener."""
 
+    from melstate.tts.text.characters import TextWarning
+
     def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
         text = " ".join(str(message).split())
-        if f"{os.sep}tts{os.sep}" not in filename or text in seen:
+        if not issubclass(category, TextWarning) or text in seen:
             return
         seen.append(text)
         if len(seen) <= MOST_WARNINGS:

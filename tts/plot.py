@@ -48,8 +48,8 @@ def speech(
         spectrum.axvline(span.start, color="white", linewidth=0.4, alpha=0.6)
         middle = (span.start + span.end) / 2
         spectrum.text(middle, mel.n_mels * 0.97, span.text, color="white", fontsize=7, ha="center", va="top")
-    for span in words:
-        wave.axvspan(span.start, span.end, alpha=0.12)
+    for number, span in enumerate(words):
+        wave.axvspan(span.start, span.end, alpha=0.08 + 0.1 * (number % 2))
         wave.text((span.start + span.end) / 2, 0.97, span.text, fontsize=8, ha="center", va="top")
     part = Path(path).with_name(f".{Path(path).name}.part")
     try:

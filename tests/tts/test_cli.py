@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import melstate.tts.text
 from melstate.tts import cli, manifest
 from melstate.tts.acoustic import Controls
 from melstate.tts.arguments import RANGES
+from melstate.tts.text.characters import TextWarning
 from melstate.vocoders import wav
 
 
@@ -382,14 +384,12 @@ def test_a_progress_bar_for_long_text_in_a_terminal(run, here, monkeypatch):
 
 
 def test_warnings_are_lines_and_counted_once(run, here, monkeypatch):
-    import warnings
-
     class Warns(tiny_voice.TinyFrontEnd):
         def sentences(self, text):
             for sentence in super().sentences(text):
                 for number in range(30):
-                    warnings.warn_explicit(f"dropped\n{number}", UserWarning, "/x/tts/text/normalizer.py", 1)
-                warnings.warn_explicit("of no interest", UserWarning, "/x/torch/nn.py", 1)
+                    warnings.warn(f"dropped\n{number}", TextWarning, stacklevel=1)
+                warnings.warn("of no interest", UserWarning, stacklevel=1)
                 yield sentence
 
     monkeypatch.setattr(melstate.tts.text, "FrontEnd", lambda lexicon=None: Warns())
