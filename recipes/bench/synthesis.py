@@ -134,7 +134,7 @@ def show(result: dict[str, Any]) -> str:
     lines = [
         f"{about['device']}, {about['cores']} cores (load {load:.1f} at the start), {about['threads']} threads, "
         f"{about['dtype']}, torch {about['torch']}, python {about['python']}",
-        f"{'':34} {'p50':>8} {'p95':>8}",
+        f"{'':40} {'p50':>8} {'p95':>8}",
     ]
     rows = []
     for name in ("streamed", "whole"):
@@ -142,7 +142,7 @@ def show(result: dict[str, Any]) -> str:
         rows.append((f"first sound of 20 words, {name}, ms", result[name]["first_sound_ms"], 0))
     rows.append(("cold synthesize, s", result["cold_start"]["seconds"], 2))
     rows.append(("cold synthesize, MB", result["cold_start"]["mb"], 0))
-    lines += [f"{name:34} {row['p50']:8.{digits}f} {row['p95']:8.{digits}f}" for name, row, digits in rows]
+    lines += [f"{name:40} {row['p50']:8.{digits}f} {row['p95']:8.{digits}f}" for name, row, digits in rows]
     text = result["long_text"]
     lines.append(f"{text['characters']} characters, {text['minutes_of_speech']:.1f} minutes of speech:")
     marks = ", ".join(f"{text[key]:.0f} MB {key[3:].replace('_', ' ')}" for key in text if key.startswith("mb_"))
