@@ -150,6 +150,10 @@ def _leaf(chunk: Chunk, frames: int) -> int:
     if not decays or not chunk.q.numel() or not chunk.v.numel():
         return size
     leaf = size
+    # The strongest single step bounds every sum: one cheap pass settles the usual case.
+    strongest = max(-float(x.min()) for x in decays)
+    if strongest * size <= min(LEAF_DECAY, STEP_DECAY * min(size, frames)):
+        return size
     while leaf >= 8:
         worst = max(-float(x.view(-1, leaf, x.shape[2]).sum(1).min()) for x in decays)
         if worst <= min(LEAF_DECAY, STEP_DECAY * min(leaf, frames)):
