@@ -87,7 +87,8 @@ def mel_basis(config: MelConfig) -> Tensor:
     Own arithmetic so that speaking does not import librosa (a test holds the two equal).
     """
     fft_hz = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
-    edges = _mel_to_hz(np.linspace(*_hz_to_mel(np.array([config.fmin, config.fmax])), config.n_mels + 2))
+    low, high = _hz_to_mel(np.array([config.fmin, config.fmax]))
+    edges = _mel_to_hz(np.linspace(low, high, config.n_mels + 2))
     ramps = edges[:, None] - fft_hz[None, :]
     width = np.diff(edges)
     lower = -ramps[:-2] / width[:-1, None]

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from melstate.recipes.data.batches import Clip, SegmentBatches, UtteranceBatches, collate, hertz, join_sentences
 from melstate.recipes.data.corpus import Utterance, read_ljspeech
@@ -108,6 +108,19 @@ class SpeechData(pl.LightningDataModule):
         self.batches_seen = state_dict["batches_seen"]
 
 
+class Items(Dataset):
+    """A list as a dataset."""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
 def warn_of(what: str, problems: Sequence[str]) -> None:
     """One warning for all problems, the first ten by name."""
     if problems:
@@ -147,7 +160,7 @@ class VocoderData(SpeechData):
         return SegmentBatches(self.train, hop, batch_size=self.batch_size, frames=self.frames, seed=self.seed)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader([whole_clip(clip) for clip in self.dev], batch_size=None)
+        return DataLoader(Items([whole_clip(clip) for clip in self.dev]), batch_size=None)
 
 
 def whole_clip(clip: Clip) -> VocoderBatch:
@@ -214,4 +227,4 @@ class AcousticData(SpeechData):
     def val_dataloader(self) -> DataLoader:
         clips = sorted(self.dev, key=lambda clip: clip.features.mel.shape[1])
         groups = [clips[i : i + self.batch_size] for i in range(0, len(clips), self.batch_size)]
-        return DataLoader([collate(group) for group in groups], batch_size=None)
+        return DataLoader(Items([collate(group) for group in groups]), batch_size=None)
