@@ -45,7 +45,8 @@ class GateLoop(Mixer):
         self, x: Tensor, state: GateLoopState | None = None, *, lengths: Tensor | None = None
     ) -> tuple[Tensor, GateLoopState]:
         a, k, v, q = self.project(x).chunk(4, dim=-1)
-        a = torch.sigmoid(a + self.gate_bias).to(q.dtype)
+        # In bfloat16, under autocast, decays of long memories would round to 1.
+        a = torch.sigmoid(a + self.gate_bias)
         hidden = None if state is None else state.hidden
-        h, last = scan(a, k * v, hidden, lengths=lengths, backend=self.backend)
+        h, last = scan(a, (k * v).to(a.dtype), hidden, lengths=lengths, backend=self.backend)
         return self.out(q * h), GateLoopState(last)

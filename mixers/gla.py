@@ -79,8 +79,6 @@ class GLA(Mixer):
         keys = self.heads * self.key_dim
         q, k, v = (split_heads(part, self.heads) for part in qkv.split((keys, keys, qkv.shape[-1] - 2 * keys), dim=-1))
         decay = split_heads(F.logsigmoid(self.gate(low)) / self.gate_normalizer, self.heads)
-        o, memory = gla(
-            q, k, v, decay.to(q.dtype), state.memory, scale=self.key_dim**-0.5, lengths=lengths, backend=self.backend
-        )
+        o, memory = gla(q, k, v, decay, state.memory, scale=self.key_dim**-0.5, lengths=lengths, backend=self.backend)
         o = self.norm(o) * F.silu(split_heads(swish, self.heads))
         return self.out(o.flatten(2)), GLAState(memory, kept)

@@ -140,5 +140,6 @@ class GRU(_Recurrent):
         from_x = linear(x[:, 0], rnn.weight_ih_l0, rnn.bias_ih_l0).chunk(3, dim=-1)
         from_h = linear(state.hidden, rnn.weight_hh_l0, rnn.bias_hh_l0).chunk(3, dim=-1)
         r, z = torch.sigmoid(from_x[0] + from_h[0]), torch.sigmoid(from_x[1] + from_h[1])
-        hidden = torch.lerp(torch.tanh(from_x[2] + r * from_h[2]), state.hidden, z)
+        new = torch.tanh(from_x[2] + r * from_h[2])
+        hidden = new + z * (state.hidden - new)
         return self.out(hidden[:, None]), GRUState(hidden)

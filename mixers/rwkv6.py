@@ -81,7 +81,7 @@ class RWKV6(Mixer):
         mixed = flat + change * torch.baddbmm(self.shifts.to(low.dtype), low, self.mix_out.to(low.dtype))
         k, v, r, g = torch.bmm(mixed[1:], self.weights.to(mixed.dtype)).view(4, batch, time, dim)
         w = self.decay + torch.tanh(mixed[0] @ self.decay_in) @ self.decay_out
-        decay = -torch.exp(w).view(batch, time, dim).to(k.dtype)
+        decay = -torch.exp(w).view(batch, time, dim)
         r, k, v, decay = (split_heads(part, self.heads) for part in (r, k, v, decay))
         o, memory = gla(r, k, v, decay, state.memory, bonus=self.bonus, lengths=lengths, backend=self.backend)
         o = self.norm(o.reshape(batch * time, dim)).view(batch, time, dim)

@@ -140,6 +140,19 @@ def test_every_gradient_equals_that_of_the_definition(name, dtype, tolerance):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+def test_autocast_trains_and_stays_close(name):
+    made = mixer(name, torch.float32)
+    x, lengths = torch.randn(2, 12, DIM), torch.tensor([12, 7])
+    wanted, _ = made(x, lengths=lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = made(x, lengths=lengths)
+        more, _ = made(x[:, :1], state)
+        (y.float().square().mean() + more.float().square().mean()).backward()
+    assert float((y.float() - wanted)[1, :7].norm() / wanted[1, :7].norm()) < 0.05
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_the_step_exports(name):
     made = mixer(name, torch.float32).eval()
     x = torch.randn(2, 6, DIM)
