@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from melstate.vocoders.layers import Chain, Span, fuse_weight_norm
+from melstate.vocoders.layers import Chain, Span, weighted
 from melstate.vocoders.tiles import TiledVocoder
 from melstate.vocoders.vocoder import VocoderBatch
 
@@ -49,10 +48,15 @@ class ConvolutionalVocoder(TiledVocoder):
         """
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"{self.kind}: precision must be 'fp32' or 'bf16', got {precision!r}")
-        copied = copy.deepcopy(self).eval().requires_grad_(False)
-        fuse_weight_norm(copied)
-        copied.config = {**self.config, "weight_norm": False}
+        # Built anew: a deep copy would share the class that holds the parametrised weights, and lose it for both.
+        fused = type(self)(**{**self.config, "weight_norm": False})
+        with torch.no_grad():
+            for source, target in zip(weighted(self), weighted(fused), strict=True):
+                target.weight.copy_(source.weight)
+                target.bias.copy_(source.bias)
+        fused.to(next(self.parameters()).device).eval().requires_grad_(False)
+        fused.tile = self.tile
         if precision == "bf16":
-            for layer in list(copied.chain)[: -self.full_precision]:
+            for layer in list(fused.chain)[: -self.full_precision]:
                 layer.to(torch.bfloat16)
-        return copied
+        return fused

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 
 class Span(NamedTuple):
@@ -285,18 +285,15 @@ class Mean(Layer):
         return total / len(self.branches), self.place(span), tuple(moved)
 
 
+def weighted(module: nn.Module) -> list[Conv | Up]:
+    """The layers with weights, in order."""
+    return [layer for layer in module.modules() if isinstance(layer, Conv | Up)]
+
+
 def add_weight_norm(module: nn.Module) -> None:
     """Weight normalisation on every Conv and Up (over all but the first dimension), as GAN vocoders train with."""
-    for layer in module.modules():
-        if isinstance(layer, Conv | Up):
-            parametrizations.weight_norm(layer, "weight", dim=0)
-
-
-def fuse_weight_norm(module: nn.Module) -> None:
-    """Replaces normalised weights by their values."""
-    for layer in module.modules():
-        if parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight")
+    for layer in weighted(module):
+        parametrizations.weight_norm(layer, "weight", dim=0)
 
 
 def _initialise(weight: Tensor, bias: Tensor, fan_in: int) -> None:
