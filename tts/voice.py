@@ -18,12 +18,12 @@ from melstate.tts.acoustic import AcousticModel, Controls, Frames
 from melstate.tts.audio import Audio
 from melstate.tts.manifest import Defaults, Manifest, ModelFile, VoiceError
 from melstate.tts.timeline import Timeline
-from melstate.vocoders import checkpoint
+from melstate.vocoders import checkpoint, kinds
 from melstate.vocoders.vocoder import Vocoder
 
 # kind → class, imported only when a voice of that kind is loaded.
 ACOUSTIC_MODELS = {"fastspeech": "melstate.tts.fastspeech:FastSpeech"}
-VOCODERS = {"source_filter": "melstate.vocoders.source_filter:SourceFilter"}
+VOCODERS = kinds.KINDS
 
 STANDARD = Defaults()
 CONTROLS = tuple(field.name for field in fields(Controls))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 
 class Verdict(NamedTuple):
@@ -128,3 +128,103 @@ class MultiResolution(nn.Module):
     def forward(self, audio: Tensor) -> list[Verdict]:
         """(B, samples) → one Verdict a resolution."""
         return [part(audio) for part in self.parts]
+
+
+class ScaleDiscriminator(nn.Module):
+    """1-D grouped convolutions over the waveform.
+
+    Args:
+        shapes: (channels out, kernel, stride, groups) of every convolution.
+        slope: of the leaky ReLUs.
+        norm: weight or spectral normalisation.
+        border: "zeros" or "reflect", of the first convolution.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int, int, int]],
+        slope: float,
+        norm: Callable[[nn.Module], nn.Module] = weight_norm,
+        border: Literal["zeros", "reflect"] = "zeros",
+    ) -> None:
+        super().__init__()
+        self.slope = slope
+        self.convs = nn.ModuleList()
+        inputs = 1
+        for number, (outputs, kernel, stride, groups) in enumerate(shapes):
+            mode: Literal["zeros", "reflect"] = border if number == 0 else "zeros"
+            conv = nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, padding_mode=mode)
+            self.convs.append(norm(conv))
+            inputs = outputs
+        self.post = norm(nn.Conv1d(inputs, 1, 3, padding=1))
+
+    def forward(self, audio: Tensor) -> Verdict:
+        """(B, samples) → Verdict."""
+        x, activations = audio.unsqueeze(1), []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), self.slope)
+            activations.append(x)
+        x = self.post(x)
+        return Verdict(x.flatten(1), [*activations, x])
+
+
+class MultiScale(nn.Module):
+    """HiFi-GAN's multi-scale discriminator: the waveform, and averaged by 2 and by 4.
+
+    Args:
+        width: divides every channel count; 1 is the paper's.
+    Source: Kong et al. 2020, arXiv:2010.05646, section 2.3.
+    """
+
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        full = [
+            (128, 15, 1, 1),
+            (128, 41, 2, 4),
+            (256, 41, 2, 16),
+            (512, 41, 4, 16),
+            (1024, 41, 4, 16),
+            (1024, 41, 1, 16),
+            (1024, 5, 1, 1),
+        ]
+        shapes = [(c // width, kernel, stride, max(1, groups // width)) for c, kernel, stride, groups in full]
+        self.parts = nn.ModuleList(
+            ScaleDiscriminator(shapes, 0.1, spectral_norm if number == 0 else weight_norm) for number in range(3)
+        )
+
+    def forward(self, audio: Tensor) -> list[Verdict]:
+        """(B, samples) → one Verdict a scale."""
+        verdicts = []
+        for number, part in enumerate(self.parts):
+            if number:
+                audio = F.avg_pool1d(audio.unsqueeze(1), 4, 2, padding=2).squeeze(1)
+            verdicts.append(part(audio))
+        return verdicts
+
+
+class MelGANScales(nn.Module):
+    """MelGAN's discriminator: three scales of a window-based one; hinge loss.
+
+    Args:
+        channels: after the first convolution; four times as many after each strided one, up to 1024.
+        scales: waveforms, each averaged by 2 from the one before.
+    Source: Kumar et al. 2019, arXiv:1910.06711, section 2.2.
+    """
+
+    def __init__(self, channels: int = 16, scales: int = 3) -> None:
+        super().__init__()
+        shapes, width = [(channels, 15, 1, 1)], channels
+        for _ in range(4):
+            shapes.append((min(1024, 4 * width), 41, 4, max(1, width // 4)))
+            width = min(1024, 4 * width)
+        shapes.append((width, 5, 1, 1))
+        self.parts = nn.ModuleList(ScaleDiscriminator(shapes, 0.2, border="reflect") for _ in range(scales))
+
+    def forward(self, audio: Tensor) -> list[Verdict]:
+        """(B, samples) → one Verdict a scale."""
+        verdicts = []
+        for number, part in enumerate(self.parts):
+            if number:
+                audio = F.avg_pool1d(audio.unsqueeze(1), 4, 2, padding=1, count_include_pad=False).squeeze(1)
+            verdicts.append(part(audio))
+        return verdicts

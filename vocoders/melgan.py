@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from melstate.vocoders.convolutional import ConvolutionalVocoder
 from melstate.vocoders.hifigan import check_strides
 from melstate.vocoders.layers import Chain, Conv, Layer, Residual, Tanh, Up, add_weight_norm
+from melstate.vocoders.losses import stft_loss
 from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.pqmf import PQMF
+from melstate.vocoders.spectral import magnitudes
 from melstate.vocoders.vocoder import VocoderBatch
+
+BAND_RESOLUTIONS = (512, 256, 128)  # at a quarter of the rate
 
 
 def _stack(channels: int, kernel: int, dilation: int) -> Residual:
@@ -76,11 +81,16 @@ class MelGAN(ConvolutionalVocoder):
         last = list(self.chain)[-1]
         return last if isinstance(last, PQMF) else None
 
-    def generate_bands(self, batch: VocoderBatch) -> tuple[Tensor, Tensor | None]:
-        """Training form: audio (B, T * hop) and, in the multi-band form, its bands (B, T * hop / bands, bands)."""
+    def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Vocoder.generate`; the multi-band form adds `bands`, the STFT loss of its sub-bands."""
         if self.pqmf is None:
-            return self.generate(batch)[0], None
+            return super().generate(batch)
         x = batch.mel.transpose(1, 2)
         for layer in list(self.chain)[:-1]:
             x = layer(x)
-        return self.pqmf(x).squeeze(2), x
+        fake, real = (bands.transpose(1, 2).flatten(0, 1) for bands in (x.float(), self.pqmf.analysis(batch.audio)))
+        losses = []
+        for n_fft in BAND_RESOLUTIONS:
+            window = torch.hann_window(n_fft, device=x.device)
+            losses.append(stft_loss(magnitudes(fake, window, n_fft // 4), magnitudes(real, window, n_fft // 4)))
+        return self.pqmf(x).squeeze(2), {"bands": torch.stack(losses).mean()}

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from melstate.vocoders.hifigan import V1, V2, V3, HiFiGAN, ISTFTNet
+from melstate.vocoders.istft import Vocos
+from melstate.vocoders.melgan import MelGAN
 from melstate.vocoders.vocoder import VocoderBatch
 
 
@@ -94,6 +96,27 @@ def test_bf16_stays_close():
     assert 0 < float((rounded - exact).abs().max()) < 0.05 * float(exact.abs().max())
     with pytest.raises(ValueError, match="'fp32' or 'bf16', got 'int8'"):
         model.for_inference("int8")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HiFiGAN(channels=32, strides=(8, 8, 2, 2)),
+        ISTFTNet(channels=16),
+        MelGAN(channels=32),
+        MelGAN(channels=32, strides=(8, 4, 2), bands=4),
+        Vocos(dim=16, layers=1),
+    ],
+    ids=["hifigan", "istftnet", "melgan", "multi-band melgan", "vocos"],
+)
+def test_training_form_is_the_offline_form_and_reaches_every_parameter(model):
+    mel = mels(24, 2).float()
+    audio, losses = model.generate(VocoderBatch(mel, torch.randn(2, 24 * 256), torch.zeros(2, 24)))
+    torch.testing.assert_close(audio.detach(), model(mel), atol=1e-4, rtol=0)
+    assert set(losses) == ({"bands"} if model.config.get("bands", 1) > 1 else set())
+    (audio.square().mean() + sum(losses.values())).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
 
 
 def test_strides_must_make_a_hop():

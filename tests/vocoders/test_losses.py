@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from melstate.vocoders.discriminators import MultiPeriod, MultiResolution
+from melstate.vocoders.discriminators import MelGANScales, MultiPeriod, MultiResolution, MultiScale
 from melstate.vocoders.losses import adversarial_loss, discriminator_loss, feature_loss, reconstruction_losses
 from melstate.vocoders.mel import MelConfig, log_mel
 from melstate.vocoders.spectral import frames_of, magnitudes, overlap_add
@@ -54,12 +54,18 @@ def test_adversarial_losses_at_their_ends():
 
 @pytest.mark.parametrize(
     "module",
-    [MultiPeriod(channels=(2, 4, 4, 4, 4)), MultiResolution(channels=2)],
-    ids=["periods", "resolutions"],
+    [
+        MultiPeriod(channels=(2, 4, 4, 4, 4)),
+        MultiResolution(channels=2),
+        MultiScale(width=16),
+        MelGANScales(channels=4),
+    ],
+    ids=["periods", "resolutions", "scales", "melgan"],
 )
 def test_discriminators_pass_gradients_of_every_part(module):
     audio = 0.1 * torch.randn(2, 4096, generator=torch.Generator().manual_seed(0))
     fake = audio.clone().requires_grad_()
+    module.eval()  # in training, spectral normalisation moves on at every call
     verdicts, truth = module(fake), module(audio)
     assert len(verdicts) == len(module.parts)
     maps = ([v.activations for v in truth], [v.activations for v in verdicts])
@@ -67,3 +73,10 @@ def test_discriminators_pass_gradients_of_every_part(module):
     adversarial_loss([v.logits for v in verdicts]).backward()
     assert bool((fake.grad != 0).any())
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in module.parameters())
+
+
+@torch.no_grad()
+def test_discriminators_of_the_papers_sizes():
+    millions = {type(m).__name__: sum(p.numel() for p in m.parameters()) / 1e6 for m in (MultiPeriod(), MultiScale())}
+    assert millions["MultiPeriod"] == pytest.approx(41.1, abs=0.1)
+    assert millions["MultiScale"] == pytest.approx(29.6, abs=0.1)

@@ -1,0 +1,87 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from melstate.recipes.vocode import main, mel_blocks
+from melstate.vocoders import wav
+from melstate.vocoders.checkpoint import save
+from melstate.vocoders.hifigan import HiFiGAN
+from melstate.vocoders.mel import MelConfig, log_mel
+from melstate.vocoders.source_filter import SourceFilter
+
+
+@pytest.fixture(scope="module")
+def recording():
+    generator = np.random.default_rng(0)
+    return (0.1 * generator.standard_normal(22050)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, recording):
+    place = tmp_path_factory.mktemp("vocode")
+    torch.manual_seed(0)
+    save(place / "sf.safetensors", SourceFilter(dim=16, layers=1, pitch_dim=16, pitch_layers=1))
+    save(place / "hifi.safetensors", HiFiGAN(channels=16))
+    wav.write(place / "in.wav", recording, 22050)
+    np.save(place / "mel.npy", log_mel(torch.from_numpy(recording), MelConfig()).numpy())
+    np.save(place / "wrong.npy", np.zeros((40, 10), np.float32))
+    np.save(place / "nan.npy", np.full((80, 10), np.nan, np.float32))
+    np.save(place / "objects.npy", np.array([{}], dtype=object))
+    wav.write(place / "short.wav", recording[:300], 22050)
+    return place
+
+
+@pytest.mark.parametrize("frames", [1, 7, 40, 1000])
+def test_blocks_are_the_mel_of_the_whole(recording, frames):
+    whole = log_mel(torch.from_numpy(recording), MelConfig())
+    blocks = torch.cat(list(mel_blocks(recording, MelConfig(), frames)), 2)[0]
+    torch.testing.assert_close(blocks, whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sf", "hifi"])
+def test_recordings_and_mels_become_audio(folder, name, capsys):
+    for source in ("in.wav", "mel.npy"):
+        out = folder / f"{name}-{source}.wav"
+        model = folder / f"{name}.safetensors"
+        assert main([str(folder / source), "-o", str(out), "--vocoder", str(model), "--chunk", "13"]) == 0
+        audio, rate = wav.read(out)
+        assert rate == 22050 and len(audio) == 86 * 256
+    assert "1.00 s of audio" in capsys.readouterr().out
+
+
+def test_precision(folder, capsys):
+    out = str(folder / "bf16.wav")
+    arguments = [str(folder / "in.wav"), "-o", out, "--precision", "bf16", "--vocoder"]
+    assert main([*arguments, str(folder / "hifi.safetensors")]) == 0
+    assert main([*arguments, str(folder / "sf.safetensors")]) == 2
+    assert "fp32 only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "out", "code", "message"),
+    [
+        ("missing.wav", "sf", "a.wav", 3, "no such file"),
+        ("short.wav", "sf", "a.wav", 3, "300 samples are too few"),
+        ("wrong.npy", "sf", "a.wav", 3, r"shape \(80, frames\)"),
+        ("nan.npy", "sf", "a.wav", 3, "NaN or infinity at frame 0"),
+        ("objects.npy", "sf", "a.wav", 3, "allow_pickle"),
+        ("in.wav", "none", "a.wav", 4, "no such checkpoint"),
+        ("in.wav", "sf", "none/a.wav", 5, "no such folder"),
+    ],
+)
+def test_faults_are_one_line_and_a_code(folder, source, model, out, code, message, capsys):
+    arguments = [str(folder / source), "-o", str(folder / out), "--vocoder", str(folder / f"{model}.safetensors")]
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert error.startswith("vocode: ") and error.count("\n") == 1
+    assert re.search(message, error)
+    assert not (folder / "a.wav").exists()
+
+
+def test_usage(folder):
+    for extra in (["-o", "a.txt"], ["-o", "a.wav", "--chunk", "0"], []):
+        with pytest.raises(SystemExit) as stop:
+            main([str(folder / "in.wav"), *extra])
+        assert stop.value.code == 2
