@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melstate.kernels.hmm import feasible
+from melstate.kernels.hmm import readable
 
 
 def emissions(
@@ -35,7 +35,7 @@ def emissions(
     tile: int | None = None,
     cutoff: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
-    """Log-densities and transition logits of all pairs (t, n) that a path can visit; 0 elsewhere.
+    """Log-densities and transition logits of all pairs (t, n) that an HMM reads, see `readable`; 0 elsewhere.
 
     Args:
         by_frame: (B, T, H) a_t.
@@ -100,7 +100,7 @@ class _Emissions(torch.autograd.Function):
             while first < count:
                 # Long tiles of few states where few are possible: near both ends.
                 last = min(count, first + max(1, tile // height))
-                low, high = max(0, height - (count - first)), min(height, last)
+                low, high = max(0, height - (count - first) - 1), min(height, last)
                 hidden = torch.relu_(by_frame[row, first:last, None] + by_state[row, None, low:high])
                 out = torch.addmm(bias, hidden.flatten(0, 1), weight.T).unflatten(0, hidden.shape[:2])
                 mean, std, logit = gaussian(out, floor)
@@ -108,7 +108,7 @@ class _Emissions(torch.autograd.Function):
                 emission[row, first:last, low:high] = -0.5 * z - std.log_().sum(-1) - constant
                 transition[row, first:last, low:high] = logit
                 first = last
-        outside = ~feasible(frames, states, time, by_state.shape[1])
+        outside = ~readable(frames, states, time, by_state.shape[1])
         ctx.save_for_backward(by_frame, by_state, weight, bias, observed, outside)
         ctx.floor, ctx.tile, ctx.cutoff = floor, tile, cutoff
         return emission.masked_fill_(outside, 0.0), transition.masked_fill_(outside, 0.0)

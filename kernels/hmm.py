@@ -7,8 +7,8 @@ frame. With log-densities b_t(n) and transition logits v_t(n), P(move) = sigmoid
     a_t(n) = b_t(n) + log(e^{a_{t-1}(n)} (1 - p_t(n)) + e^{a_{t-1}(n-1)} p_t(n-1))
     L      = a_{T-1}(N-1) + log p_exit,   p_exit = sigmoid(v_{T-1}(N-1))
 
-The move from frame t-1 to t is decided by v_{t-1} in the "generative" convention, the one that synthesis follows, and by
-v_t in the "published" one, which the public Neural-HMM code trains with (it synthesises by the other).
+The move from frame t-1 to t is decided by v_{t-1} in the "generative" convention, the one that synthesis follows, and
+by v_t in the "published" one, which the public Neural-HMM code trains with (it synthesises by the other).
 
 Source: Mehta et al. 2021 (Neural HMMs are all you need, arXiv:2108.13320); Rabiner 1989 for the recursions.
 """
@@ -29,7 +29,7 @@ INFINITY = float("inf")
 
 
 def hmm_reference(emission: Tensor, transition: Tensor, convention: Convention = "generative") -> Tensor:
-    """The definition, for one utterance and by the letter; autograd gives its gradient. emission, transition: (T, N)."""
+    """The definition, for one utterance, by the letter; autograd gives its gradient. emission, transition: (T, N)."""
     frames, states = emission.shape
     stay, move = F.logsigmoid(-transition), F.logsigmoid(transition)
     impossible = emission.new_tensor(-INFINITY)
@@ -56,8 +56,8 @@ def hmm_log_likelihood(
 ) -> Tensor:
     """L of each row of a padded batch, differentiable once in emission and transition.
 
-    What no path can visit is not read: padding, states that cannot be reached yet, states that can no longer reach the
-    end (see `feasible`).
+    What no path can visit is not read (see `feasible`): padding, states that cannot be reached yet, states that can no
+    longer reach the end. Of transitions, `readable` is read.
 
     Args:
         emission: (B, T, N) log-density of frame t in state n, float32 or float64.
@@ -81,7 +81,7 @@ def hmm_log_likelihood(
     if not found.is_cuda and not found.isfinite().all():
         row = int((~found.isfinite()).nonzero()[0])
         raise ValueError(
-            f"hmm: log-likelihood of {_name(names, row)} is {float(found[row])}; its emissions or transitions hold "
+            f"hmm: log-likelihood of {_name(names, row)} is {found[row].item()}; its emissions or transitions hold "
             "NaN or infinity: the model has diverged or its input is damaged"
         )
     return found
@@ -157,6 +157,16 @@ def feasible(frames: Tensor, states: Tensor, time: int, width: int) -> Tensor:
     return (n <= t) & (left <= 0) & (n < states[:, None, None]) & (t < frames[:, None, None])
 
 
+def readable(frames: Tensor, states: Tensor, time: int, width: int) -> Tensor:
+    """(B, time, width) bool: pairs of which either convention reads the transition.
+
+    In the published one, frame t decides about leaving the state of frame t-1, where the path may be no longer.
+    """
+    inside = feasible(frames, states, time, width)
+    left = F.pad(inside[:, :-1], (0, 0, 1, 0))
+    return inside | (left & (torch.arange(time, device=frames.device) < frames[:, None])[..., None])
+
+
 def _name(names: Sequence[str] | None, row: int) -> str:
     return f"utterance {row}" if names is None else f"utterance '{names[row]}'"
 
@@ -168,8 +178,8 @@ def _check(
         raise ValueError(f"hmm: convention {convention!r} is not one of {', '.join(get_args(Convention))}")
     if emission.dim() != 3 or emission.shape != transition.shape or 0 in emission.shape:
         raise ValueError(
-            f"hmm: need emission and transition of one shape (B, T, N), none of them 0, got {tuple(emission.shape)} and "
-            f"{tuple(transition.shape)}"
+            "hmm: need emission and transition of one shape (B, T, N), none of them 0, "
+            f"got {tuple(emission.shape)} and {tuple(transition.shape)}"
         )
     if emission.dtype != transition.dtype or emission.dtype not in (torch.float32, torch.float64):
         raise ValueError(
@@ -178,8 +188,8 @@ def _check(
     batch, time, width = emission.shape
     if frames.shape != (batch,) or states.shape != (batch,) or frames.is_floating_point() or states.is_floating_point():
         raise ValueError(
-            f"hmm: frames and states must be integers of shape ({batch},), got {frames.dtype} {tuple(frames.shape)} and "
-            f"{states.dtype} {tuple(states.shape)}"
+            f"hmm: frames and states must be integers of shape ({batch},), "
+            f"got {frames.dtype} {tuple(frames.shape)} and {states.dtype} {tuple(states.shape)}"
         )
     wrong = (frames < states) | (states < 1) | (frames > time) | (states > width)
     if not bool(wrong.any()):
@@ -229,8 +239,11 @@ def _hold(steps: _Steps, same: Tensor) -> Tensor:
 
 
 def _forward_terms(steps: _Steps) -> tuple[Tensor, Tensor, Tensor]:
-    """(log-weights of frame 0; what staying and what moving into each state adds), time first: (B, N), 2 × (T, B, N)."""
-    same = _hold(steps, _by_time(steps, steps.emission + F.logsigmoid(-steps.logit)))
+    """Log-weights of frame 0 (B, N); what staying in and what moving into each state adds, both (T, B, N)."""
+    # A state that is reached for the first time cannot have been stayed in, and its logit may not be known.
+    known = F.pad(steps.inside[:, :-1], (0, 0, 1, 0))
+    stays = F.logsigmoid(-steps.logit).masked_fill(~known, -INFINITY)
+    same = _hold(steps, _by_time(steps, steps.emission + stays))
     entering = F.pad(F.logsigmoid(steps.logit[..., :-1]), (1, 0), value=-INFINITY)
     first = _by_time(steps, steps.emission)[0]
     return first, same, _by_time(steps, steps.emission + entering)
@@ -323,7 +336,7 @@ def _expectations(steps: _Steps, alpha: Tensor, beta: Tensor) -> tuple[Tensor, T
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """The gradient is known in closed form once both sweeps are done: dL/db = posterior, dL/dv = moves (1-p) − stays p."""
+    """After both sweeps the gradient is known in closed form: dL/db = posterior, dL/dv = moves (1-p) − stays p."""
 
     @staticmethod
     def forward(

@@ -41,6 +41,7 @@ def _inside(t, n, frames, states):
     return (n <= t) & (states - 1 - n <= frames - 1 - t) & (n < states)
 
 
+# Logits of impossible moves may be NaN: they are told apart by the weight they would start from.
 @triton.jit
 def _sweep_kernel(b, w, alpha, beta, taken, frames_ptr, states_ptr, T, N, BN: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
@@ -58,9 +59,9 @@ def _sweep_kernel(b, w, alpha, beta, taken, frames_ptr, states_ptr, T, N, BN: tl
             inside = _inside(t, n, frames, states)
             if t > 0:
                 logit = _row(w, t, n, n < N, N)
-                moving = tl.where(n < states, x + _log_sigmoid(logit), -float("inf"))
+                moving = tl.where(x > -float("inf"), x + _log_sigmoid(logit), -float("inf"))
                 moving = tl.where(n > 0, tl.gather(moving, before, 0), -float("inf"))
-                staying = tl.where(n < states, x + _log_sigmoid(-logit), -float("inf"))
+                staying = tl.where(x > -float("inf"), x + _log_sigmoid(-logit), -float("inf"))
                 x = tl.where(inside, _row(b, t, n, inside, N) + _log_sum(staying, moving), -float("inf"))
             top = tl.max(x, 0)
             x -= top
@@ -75,8 +76,9 @@ def _sweep_kernel(b, w, alpha, beta, taken, frames_ptr, states_ptr, T, N, BN: tl
             inside = _inside(t, n, frames, states)
             if i > 0:
                 logit = _row(w, t + 1, n, n < N, N)
-                moving = tl.where(n < states - 1, tl.gather(x, after, 0) + _log_sigmoid(logit), -float("inf"))
-                staying = tl.where(n < states, x + _log_sigmoid(-logit), -float("inf"))
+                entered = tl.where(n < states - 1, tl.gather(x, after, 0), -float("inf"))
+                moving = tl.where(entered > -float("inf"), entered + _log_sigmoid(logit), -float("inf"))
+                staying = tl.where(x > -float("inf"), x + _log_sigmoid(-logit), -float("inf"))
                 x = tl.where(inside, _row(b, t, n, inside, N) + _log_sum(staying, moving), -float("inf"))
             x -= tl.max(x, 0)
             tl.store(beta + t * N + n, x, mask=n < N)

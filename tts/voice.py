@@ -22,7 +22,10 @@ from melstate.vocoders import checkpoint, kinds
 from melstate.vocoders.vocoder import Vocoder
 
 # kind → class, imported only when a voice of that kind is loaded.
-ACOUSTIC_MODELS = {"fastspeech": "melstate.tts.fastspeech:FastSpeech"}
+ACOUSTIC_MODELS = {
+    "fastspeech": "melstate.tts.fastspeech:FastSpeech",
+    "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
+}
 VOCODERS = kinds.KINDS
 
 STANDARD = Defaults()

@@ -178,6 +178,7 @@ class AcousticData(SpeechData):
         durations: .npz of frames per symbol by utterance id, as melstate.recipes.align writes it.
         joined: probability of training on two clips as one sentence.
         user_lexicon: pronunciations for words the lexicon lacks.
+        frames_per_symbol: clips with fewer are left out; states · reduction for a neural HMM.
     """
 
     def __init__(
@@ -186,10 +187,12 @@ class AcousticData(SpeechData):
         durations: str | None = None,
         joined: float = 0.0,
         user_lexicon: str | None = None,
+        frames_per_symbol: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.durations, self.joined, self.user_lexicon = durations, joined, user_lexicon
+        self.frames_per_symbol = frames_per_symbol
 
     def load(self, utterances: Sequence[Utterance]) -> list[Clip]:
         front_end = FrontEnd(user_lexicon=self.user_lexicon)
@@ -198,13 +201,14 @@ class AcousticData(SpeechData):
             clip._replace(phones=join_sentences([s.ids for s in front_end.sentences(texts[clip.id])]))
             for clip in super().load(utterances)
         ]
+        least = self.frames_per_symbol
         short = [
             f"{clip.id}: {clip.features.mel.shape[1]} frames for {len(clip.phones)} symbols"
             for clip in clips
-            if clip.features.mel.shape[1] < len(clip.phones)
+            if clip.features.mel.shape[1] < least * len(clip.phones)
         ]
         warn_of("clips left out, too short for their text", short)
-        clips = [clip for clip in clips if clip.features.mel.shape[1] >= len(clip.phones)]
+        clips = [clip for clip in clips if clip.features.mel.shape[1] >= least * len(clip.phones)]
         if self.durations is None:
             return clips
         with np.load(self.durations, allow_pickle=False) as durations:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from melstate.kernels.emission import emissions, gaussian
-from melstate.kernels.hmm import feasible, hmm_log_likelihood
+from melstate.kernels.hmm import hmm_log_likelihood, readable
 
 FRAMES, STATES = torch.tensor([7, 5]), torch.tensor([3, 5])
 NAMES = ("by_frame", "by_state", "weight", "bias", "observed")
@@ -20,7 +20,7 @@ def at_once(by_frame, by_state, weight, bias, observed, floor=0.5):
     hidden = torch.relu(by_frame[:, :, None] + by_state[:, None])
     mean, std, transition = gaussian(hidden @ weight.T + bias, floor)
     emission = torch.distributions.Normal(mean, std).log_prob(observed[:, :, None]).sum(-1)
-    outside = ~feasible(FRAMES, STATES, 7, 5)
+    outside = ~readable(FRAMES, STATES, 7, 5)
     return emission.masked_fill(outside, 0.0), transition.masked_fill(outside, 0.0)
 
 

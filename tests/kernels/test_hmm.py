@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melstate.kernels.hmm import feasible, hmm_log_likelihood, hmm_posteriors, hmm_reference, hmm_viterbi
+from melstate.kernels.hmm import (
+    feasible,
+    hmm_log_likelihood,
+    hmm_posteriors,
+    hmm_reference,
+    hmm_viterbi,
+    readable,
+)
 
 CONVENTIONS = ("generative", "published")
 
@@ -50,9 +57,12 @@ def padded(rows, fill=float("nan")):
     return (*stacked, *lengths)
 
 
-def hidden(emission, frames, states):
-    """What no path visits, made unreadable."""
-    return emission.masked_fill(~feasible(frames, states, *emission.shape[1:]), float("nan"))
+def hidden(emission, transition, frames, states):
+    """What no path needs, made unreadable."""
+    return [
+        x.masked_fill(~needed(frames, states, *x.shape[1:]), float("nan")).requires_grad_()
+        for x, needed in ((emission, feasible), (transition, readable))
+    ]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -98,7 +108,7 @@ def test_a_padded_batch_gives_each_utterance_its_own(data):
     seed = data.draw(st.integers(0, 2**31))
     rows = [draw(n + data.draw(st.integers(0, 5)), n, seed + i, spread=5.0) for i, n in enumerate(states)]
     emission, transition, frames, heights = padded(rows)
-    batch = hidden(emission, frames, heights).requires_grad_(), transition.requires_grad_(), frames, heights
+    batch = (*hidden(emission, transition, frames, heights), frames, heights)
     found = hmm_log_likelihood(*batch, convention=convention)
     gradients = torch.autograd.grad(found.sum(), batch[:2])
     posteriors = hmm_posteriors(*batch, convention=convention)

@@ -1,0 +1,85 @@
+"""Training of the neural HMM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from melstate.recipes.data.batches import Clip, collate
+from melstate.recipes.data.statistics import mel_statistics, stand_ins
+from melstate.recipes.pictures import log_heat_map
+from melstate.recipes.schedule import warmup_cosine
+from melstate.tts.acoustic import Batch
+from melstate.tts.neural_hmm import NeuralHMM, utterance_prosody
+
+
+class LitNeuralHMM(L.LightningModule):
+    """AdamW on the negative log-likelihood, the only loss there is.
+
+    Args:
+        model: the neural HMM.
+        lr: peak learning rate.
+        betas, weight_decay: of AdamW; weight decay is for matrices alone, not for biases, norms or embeddings.
+        warmup, max_steps, floor: of the cosine schedule, in optimiser steps and as a fraction of the peak.
+        images: validation utterances spoken at each validation.
+    """
+
+    def __init__(
+        self,
+        model: NeuralHMM,
+        lr: float = 1e-3,
+        betas: Sequence[float] = (0.9, 0.98),
+        weight_decay: float = 0.01,
+        warmup: int = 300,
+        max_steps: int = 10000,
+        floor: float = 0.01,
+        images: int = 2,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
+        self.warmup, self.max_steps, self.floor, self.images = warmup, max_steps, floor, images
+
+    def fit_statistics(self, clips: Sequence[Clip]) -> None:
+        """Normalise by the training clips and start flat at their rate; called once, before the first step."""
+        prosody = torch.cat([utterance_prosody(collate([clip])) for clip in clips])
+        first = torch.stack([torch.from_numpy(clip.features.mel[:, 0]) for clip in clips]).float().mean(0)
+        symbols, frames = sum(len(clip.phones) for clip in clips), sum(clip.features.mel.shape[1] for clip in clips)
+        self.model.set_statistics(*mel_statistics(clips), prosody, first, symbols / frames)
+
+    def fit_symbols(self, clips: Sequence[Clip]) -> None:
+        """Tell the model which symbols it will hardly see; called at every start, since this is configuration."""
+        self.model.set_stand_ins(stand_ins(clips))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        return self._loss("train", batch)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._loss("val", batch)
+        if index:
+            return
+        for row in range(min(self.images, len(batch.ids))):
+            frames, symbols = int(batch.mel_lengths[row]), batch.phones[row, : batch.phone_lengths[row]].tolist()
+            generator = torch.Generator().manual_seed(0)
+            spoken = torch.cat([part.mel for part in self.model.stream(symbols, generator=generator)], 1)
+            for kind, mel in (("target", batch.mels[row, :, :frames]), ("spoken", spoken)):
+                log_heat_map(self.logger, f"mel/{batch.ids[row]}/{kind}", mel, self.global_step)
+
+    def configure_optimizers(self) -> Any:
+        named = list(self.model.named_parameters())
+        matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
+        others = [p for name, p in named if p.ndim <= 1 or "embedding" in name]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+        betas = (self.betas[0], self.betas[1])
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
+        scheduler = warmup_cosine(optimizer, self.warmup, self.max_steps, self.floor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _loss(self, part: str, batch: Batch) -> Tensor:
+        loss = self.model.losses(batch)["likelihood"]
+        self.log(f"{part}/loss", loss, batch_size=len(batch.ids), prog_bar=part == "train")
+        return loss

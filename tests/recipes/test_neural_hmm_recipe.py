@@ -1,0 +1,18 @@
+"""The neural HMM's recipe as users run it, on six clips."""
+
+import torch
+
+from melstate.recipes.models import read_acoustic
+from melstate.recipes.train import train
+
+
+def test_it_trains_and_its_export_speaks(compose, tmp_path):
+    small = ("task.model.encoder_blocks=1", "task.model.output=32", "task.model.context=32", "task.model.dim=32")
+    options = ("task.warmup=1", "ema=0.9", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    path = train(compose("neural_hmm", *small, *options))
+    model = read_acoustic(path)
+    assert model.config["states"] * model.config["reduction"] == 4
+    # The corpus's statistics travel with the weights.
+    assert float((model.mel_mean + 5).abs().max()) > 0.1 and float((model.prosody_mean[0] - 5).abs()) > 1e-3
+    frames = list(model.stream([1, 9, 12, 2], generator=torch.Generator().manual_seed(0)))
+    assert torch.cat([part.symbol for part in frames]).unique_consecutive().tolist() == [0, 1, 2, 3]

@@ -1,0 +1,454 @@
+"""Neural HMM: text → mel as a left-to-right hidden Markov model that can neither skip nor repeat a symbol.
+
+Every symbol is a few states; emissions and the probability of moving on follow from the state's encoding and from all
+frames before, read by a prenet and a recurrent mixer. Training maximises the exact likelihood over all alignments: it
+needs no aligner. Synthesis walks through the states one group of frames at a time, with a state of constant size.
+
+Source: Mehta et al. 2021 (Neural HMMs are all you need, arXiv:2108.13320); Lameris et al. 2022 (arXiv:2211.13533) for
+utterance-level prosody.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melstate.kernels.emission import emissions, gaussian
+from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_viterbi
+from melstate.mixers.mixer import create
+from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.encoder import Encoder
+from melstate.tts.text import symbols as table
+from melstate.tts.variance import frame_energy
+from melstate.vocoders.mel import MelConfig
+
+LONGEST = 172.0  # frames of one state that are believed, before the user's factors: two seconds
+FURTHEST = 3.0  # corpus deviations of prosody that are shown to the model
+PLAIN = Controls()
+
+
+class LongSymbolWarning(UserWarning):
+    """A symbol did not end by itself and was ended at the cap."""
+
+
+class DecodeState(NamedTuple):
+    """All that decoding remembers, the same size after any number of frames.
+
+    mixer: the mixer's state; last (B, D): the group of frames before, normalised; index (B,): the state to speak next,
+    the number of states when done; survival (B,): log-probability of still being in it; age (B,): groups spent in it.
+    """
+
+    mixer: Any
+    last: Tensor
+    index: Tensor
+    survival: Tensor
+    age: Tensor
+
+
+class Prenet(nn.Module):
+    """What the model reads of its own past: two ReLU layers without bias, with dropout also in synthesis.
+
+    Source: Shen et al. 2018 (Tacotron 2, arXiv:1712.05884), section 2.2.
+    """
+
+    def __init__(self, bands: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(bands, dim, bias=False), nn.Linear(dim, dim, bias=False)])
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, *, dropout: bool, generator: torch.Generator | None = None) -> Tensor:
+        for layer in self.layers:
+            x = F.relu(layer(x))
+            if dropout and self.dropout:
+                device = x.device if generator is None else generator.device
+                keep = torch.rand(x.shape, generator=generator, device=device) >= self.dropout
+                x = x * keep.to(x.device) / (1 - self.dropout)
+        return x
+
+
+class NeuralHMM(AcousticModel):
+    """Neural HMM on any mixer.
+
+    Args:
+        symbols: size of the symbol table.
+        mel: mel contract, as MelConfig or its dict; the default contract if None.
+        dim, hidden, encoder_blocks, encoder_mixer, encoder_options, kernel, dropout: of the encoder.
+        states: HMM states a symbol.
+        reduction: frames a step; an utterance's last step is completed by its last frame.
+        prenet, prenet_dropout: width, and probability of dropping a unit, in synthesis too.
+        context: width of the mixer that reads the past; mixer, mixer_options: see melstate.mixers.mixer.create.
+        output: width of the output network's hidden layer.
+        floor: least standard deviation, in corpus deviations.
+        convention: which frame decides a move; see melstate.kernels.hmm.
+        temperature: 0 speaks the means; 1 samples the emissions as they are.
+        threshold: a state ends once the probability of still being in it falls below; 0.5 is the median duration.
+        pausing: symbol ids that `Controls.pause` stretches; None for punctuation and edges.
+        stand_ins: id spoken in place of an id that training hardly saw, as pairs.
+    """
+
+    kind: ClassVar[str] = "neural_hmm"
+    mel_mean: Tensor
+    mel_std: Tensor
+    prosody_mean: Tensor
+    prosody_std: Tensor
+
+    def __init__(
+        self,
+        symbols: int = len(table.SYMBOLS),
+        mel: MelConfig | Mapping[str, Any] | None = None,
+        dim: int = 192,
+        hidden: int = 384,
+        encoder_blocks: int = 3,
+        encoder_mixer: str = "gla",
+        encoder_options: Mapping[str, Any] | None = None,
+        kernel: int = 7,
+        dropout: float = 0.05,
+        states: int = 2,
+        reduction: int = 1,
+        prenet: int = 128,
+        prenet_dropout: float = 0.5,
+        context: int = 256,
+        mixer: str = "gla",
+        mixer_options: Mapping[str, Any] | None = None,
+        output: int = 256,
+        floor: float = 0.01,
+        convention: Convention = "generative",
+        temperature: float = 0.0,
+        threshold: float = 0.5,
+        pausing: Sequence[int] | None = None,
+        stand_ins: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__()
+        for name, value in (("states", states), ("reduction", reduction)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not (floor > 0 and temperature >= 0 and 0 < threshold < 1):
+            raise ValueError(
+                f"need floor > 0, temperature >= 0, 0 < threshold < 1, got {floor:g}, {temperature:g}, {threshold:g}"
+            )
+        self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
+        if pausing is None:
+            pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
+        self.config: dict[str, Any] = {
+            "symbols": symbols,
+            "mel": self.mel.to_dict(),
+            "dim": dim,
+            "hidden": hidden,
+            "encoder_blocks": encoder_blocks,
+            "encoder_mixer": encoder_mixer,
+            "encoder_options": dict(encoder_options or {}),
+            "kernel": kernel,
+            "dropout": dropout,
+            "states": states,
+            "reduction": reduction,
+            "prenet": prenet,
+            "prenet_dropout": prenet_dropout,
+            "context": context,
+            "mixer": mixer,
+            "mixer_options": dict(mixer_options or {}),
+            "output": output,
+            "floor": floor,
+            "convention": convention,
+            "temperature": temperature,
+            "threshold": threshold,
+            "pausing": list(pausing),
+        }
+        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
+        self.symbols, self.states, self.reduction, self.pausing = symbols, states, reduction, frozenset(pausing)
+        self.floor, self.convention = floor, convention
+        self.temperature, self.threshold = temperature, threshold
+        self.bands = self.mel.n_mels * reduction
+        self.encoder = Encoder(
+            symbols, dim, hidden, encoder_blocks, encoder_mixer, dict(encoder_options or {}), kernel, dropout
+        )
+        self.prenet = Prenet(self.bands, prenet, prenet_dropout)
+        self.enter = nn.Linear(prenet, context)
+        self.mixer = create(mixer, context, **dict(mixer_options or {}))
+        # The output network's first layer, split by what it reads: its past, its state, its prosody.
+        self.from_past = nn.Linear(context, output, bias=False)
+        self.from_symbol = nn.Linear(dim, states * output)
+        self.from_prosody = nn.Linear(3, output, bias=False)
+        self.out = nn.Linear(output, 2 * self.bands + 1)
+        self.go = nn.Parameter(0.1 * torch.randn(self.bands))
+        nn.init.zeros_(self.from_prosody.weight)
+        self.register_buffer("mel_mean", torch.full((self.mel.n_mels, 1), -5.0))
+        self.register_buffer("mel_std", torch.full((self.mel.n_mels, 1), 2.0))
+        self.register_buffer("prosody_mean", torch.tensor([5.0, -2.0, -3.5]))
+        self.register_buffer("prosody_std", torch.tensor([0.1, 0.2, 0.3]))
+        self._flat_start(0.1)
+
+    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
+        """Ids that `stream` replaces by better-known ones; part of the configuration.
+
+        Raises: ValueError: ids outside the symbol table.
+        """
+        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
+        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
+            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
+        self.config["stand_ins"] = [list(pair) for pair in pairs]
+        self.stand_ins = dict(pairs)
+
+    @torch.no_grad()
+    def _flat_start(self, move: float) -> None:
+        """Every state alike: standard normal emissions, probability `move` of moving on."""
+        self.out.weight.zero_()
+        self.out.bias.zero_()
+        self.out.bias[self.bands : -1] = math.log(math.e - 1)
+        self.out.bias[-1] = math.log(move / (1 - move))
+
+    @torch.no_grad()
+    def set_statistics(
+        self, mel_mean: Tensor, mel_std: Tensor, prosody: Tensor, first_frame: Tensor, symbol_rate: float
+    ) -> None:
+        """What the corpus looks like; before training. Starts the output network anew, all states alike.
+
+        Args:
+            mel_mean, mel_std: (n_mels,) of log-mel.
+            prosody: (U, 3) `utterance_prosody` of the training utterances.
+            first_frame: (n_mels,) mean log-mel of the utterances' first frames.
+            symbol_rate: symbols per frame.
+        Raises: ValueError unless all are finite and deviations and rate positive.
+        """
+        spread = prosody.std(0, unbiased=False).clamp(min=1e-3)
+        if not (mel_std > 0).all() or symbol_rate <= 0:
+            raise ValueError(f"mel_std and symbol_rate must be positive, got {mel_std.tolist()} and {symbol_rate:g}")
+        for name, value in (("mel_mean", mel_mean), ("mel_std", mel_std), ("prosody", prosody), ("first", first_frame)):
+            if not value.isfinite().all():
+                raise ValueError(f"{name} must be finite, got {value.tolist()}")
+        self.mel_mean.copy_(mel_mean[:, None])
+        self.mel_std.copy_(mel_std[:, None])
+        self.prosody_mean.copy_(prosody.mean(0))
+        self.prosody_std.copy_(spread)
+        self.go.copy_(((first_frame - mel_mean) / mel_std).repeat(self.reduction))
+        self._flat_start(min(0.9, symbol_rate * self.states * self.reduction))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """likelihood: −log p(mel | text) in nats a mel value.
+
+        Raises: ValueError: ids outside the symbol table, or fewer groups of frames than states; names the utterance.
+        """
+        return {"likelihood": -self.log_likelihood(batch).sum() / (batch.mel_lengths.sum() * self.mel.n_mels)}
+
+    def log_likelihood(self, batch: Batch, *, dropout: bool | None = None) -> Tensor:
+        """(B,) log-density of each utterance's normalised mels, in nats. dropout: the prenet's; on if None, as ever."""
+        terms = self._terms(batch, True if dropout is None else dropout)
+        return hmm_log_likelihood(*terms, convention=self.convention, names=batch.ids)
+
+    @torch.no_grad()
+    def align(self, batch: Batch) -> Tensor:
+        """(B, N) frames per symbol on the likeliest path, at least one each, summing to mel_lengths."""
+        terms = self._terms(batch, False)
+        found = hmm_viterbi(*terms, convention=self.convention, names=batch.ids)
+        durations = self.reduction * found.unflatten(1, (-1, self.states)).sum(2)
+        # What completed the last group was not in the recording.
+        added = self.reduction * self._groups(batch.mel_lengths) - batch.mel_lengths
+        durations[torch.arange(len(durations)), batch.phone_lengths - 1] -= added
+        return durations
+
+    def _groups(self, frames: Tensor) -> Tensor:
+        return (frames + self.reduction - 1) // self.reduction
+
+    def _terms(self, batch: Batch, dropout: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Emissions, transitions, steps and states of teacher-forced utterances."""
+        steps, states = self._groups(batch.mel_lengths), batch.phone_lengths * self.states
+        observed = self._grouped(batch.mels, batch.mel_lengths)
+        before = torch.cat([self.go.expand(len(observed), 1, -1), observed[:, :-1]], 1)
+        context = self.mixer(self.enter(self.prenet(before, dropout=dropout)), lengths=steps)[0]
+        prosody = (utterance_prosody(batch) - self.prosody_mean) / self.prosody_std
+        by_state = self._by_state(batch.phones, batch.phone_lengths, prosody)
+        emission, transition = emissions(
+            self.from_past(context), by_state, self.out.weight, self.out.bias, observed, steps, states, floor=self.floor
+        )
+        return emission, transition, steps, states
+
+    def _grouped(self, mels: Tensor, frames: Tensor) -> Tensor:
+        """(B, n_mels, T) → normalised (B, steps, n_mels · reduction), rows continued by their last frame."""
+        total = self.reduction * -(-mels.shape[2] // self.reduction)
+        at = torch.minimum(torch.arange(total, device=mels.device), frames[:, None] - 1)
+        normal = ((mels - self.mel_mean) / self.mel_std).transpose(1, 2)
+        return normal.gather(1, at[..., None].expand(-1, -1, normal.shape[2])).reshape(len(mels), -1, self.bands)
+
+    def _by_state(self, phones: Tensor, lengths: Tensor, prosody: Tensor) -> Tensor:
+        """(B, N · states, output): what the output network's first layer makes of states and prosody (B, 3)."""
+        if int(phones.max()) >= self.symbols or int(phones.min()) < 0:
+            raise ValueError(
+                f"symbol ids must be in 0..{self.symbols - 1}, got {int(phones.min())}..{int(phones.max())}; "
+                "the text was prepared by another front-end version"
+            )
+        encoded = self.from_symbol(self.encoder(phones, lengths))
+        prosody = self.from_prosody(prosody.clamp(-FURTHEST, FURTHEST))
+        return encoded.unflatten(2, (self.states, -1)).flatten(1, 2) + prosody[:, None]
+
+    @torch.no_grad()
+    def stream(
+        self,
+        phones: Sequence[int],
+        *,
+        controls: Controls = PLAIN,
+        chunk: int = 32,
+        largest: int | None = None,
+        generator: torch.Generator | None = None,
+        durations: str = "quantile",
+        prosody: Sequence[float] | None = None,
+    ) -> Iterator[Frames]:
+        """Frames of one sentence as they are decoded; f0 is None, symbols come in order and every one comes.
+
+        Args:
+            controls: `speed` multiplies the rate at which states end, `pause` divides that of punctuation's; `pitch`
+                and `energy` become corpus deviations of the utterance's mean, what lies beyond 3 of energy a plain
+                gain; `variation` multiplies the temperature.
+            generator: of the prenet's dropout, sampled emissions and sampled durations.
+            durations: "quantile" ends a state at the threshold, "sampled" draws its end.
+            prosody: mean log F0, symbols a frame (in logs) and energy in corpus deviations, on top of the controls.
+        Raises: ValueError: no symbols, ids outside the table, or unknown `durations`.
+        """
+        held: list[Tensor] = []
+        at: list[int] = []
+        for spoken, index in self._speak([phones], controls, generator, durations, prosody):
+            held.append(spoken[0])
+            at.append(int(index[0]) // self.states)
+            if len(held) * self.reduction >= chunk:
+                yield self._frames(held, at, controls)
+                held, at = [], []
+                chunk = max(chunk, min(2 * chunk, largest or 0))
+        if held:
+            yield self._frames(held, at, controls)
+
+    @torch.no_grad()
+    def speak(
+        self,
+        sentences: Sequence[Sequence[int]],
+        *,
+        controls: Controls = PLAIN,
+        generator: torch.Generator | None = None,
+        durations: str = "quantile",
+        prosody: Sequence[float] | None = None,
+    ) -> list[Frames]:
+        """Whole sentences, decoded together until the last is done; arguments as `stream`."""
+        held: list[Tensor] = []
+        at: list[Tensor] = []
+        for spoken, index in self._speak(sentences, controls, generator, durations, prosody):
+            held.append(spoken)
+            at.append(index)
+        frames = []
+        for row, phones in enumerate(sentences):
+            alive = [int(index[row]) // self.states for index in at if int(index[row]) < len(phones) * self.states]
+            frames.append(self._frames([spoken[row] for spoken in held[: len(alive)]], alive, controls))
+        return frames
+
+    def _frames(self, held: list[Tensor], at: list[int], controls: Controls) -> Frames:
+        mel = torch.stack(held).view(-1, self.mel.n_mels).T * self.mel_std + self.mel_mean
+        excess = controls.energy * math.log(10) / 20 - self._shown(controls)[2] * float(self.prosody_std[2])
+        symbol = torch.tensor(at, device=mel.device).repeat_interleave(self.reduction)
+        return Frames((mel + excess).clamp(min=math.log(self.mel.floor)), None, symbol)
+
+    def _shown(self, controls: Controls) -> tuple[float, float, float]:
+        """Prosody in corpus deviations that the controls ask the model for."""
+        pitch = controls.pitch * math.log(2) / 12 / float(self.prosody_std[0])
+        energy = controls.energy * math.log(10) / 20 / float(self.prosody_std[2])
+        return pitch, 0.0, max(-FURTHEST, min(FURTHEST, energy))
+
+    def _speak(
+        self,
+        sentences: Sequence[Sequence[int]],
+        controls: Controls,
+        generator: torch.Generator | None,
+        durations: str,
+        prosody: Sequence[float] | None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Steps of sentences side by side: normalised groups (B, D) and their states (B,), past the last when done."""
+        if durations not in ("quantile", "sampled"):
+            raise ValueError(f"durations must be 'quantile' or 'sampled', got {durations!r}")
+        if not sentences or any(len(phones) == 0 for phones in sentences):
+            raise ValueError("no symbols to speak")
+        device = self.go.device
+        lengths = torch.tensor([len(phones) for phones in sentences], device=device)
+        width = int(lengths.max())
+        ids = torch.tensor(
+            [[self.stand_ins.get(i, i) for i in phones] + [0] * (width - len(phones)) for phones in sentences],
+            device=device,
+        )
+        shown = torch.tensor(self._shown(controls), device=device) + torch.tensor(prosody or (0.0,) * 3, device=device)
+        by_state = self._by_state(ids, lengths, shown.expand(len(sentences), 3))
+        # An edge before the first symbol is no pause: it holds little silence of its own and keeps it.
+        pauses = torch.isin(ids, torch.tensor(sorted(self.pausing), device=device)) & (torch.arange(width) > 0).to(
+            device
+        )
+        rate = torch.where(pauses, controls.speed / max(controls.pause, 1e-3), controls.speed)
+        rate = rate.repeat_interleave(self.states, 1)
+        count, rows = lengths * self.states, len(sentences)
+        state = self._start(rows)
+        temperature = self.temperature * controls.variation
+        cut: list[set[int]] = [set() for _ in sentences]
+        while bool((state.index < count).any()):
+            index = state.index
+            at = torch.minimum(index, count - 1)[:, None]
+            here = by_state.gather(1, at[..., None].expand(-1, -1, by_state.shape[2]))[:, 0]
+            state, capped = self._step(state, here, rate.gather(1, at)[:, 0], temperature, durations, generator)
+            for row in (capped & (index < count)).nonzero()[:, 0].tolist():
+                cut[row].add(int(index[row]) // self.states)
+            yield state.last, index
+        for phones, where in zip(sentences, cut, strict=True):
+            if where:
+                names = ", ".join(f"{i} ({_symbol(phones[i])})" for i in sorted(where))
+                warnings.warn(
+                    f"symbol {names} of {len(phones)} had not ended after {LONGEST:g} frames a state at plain speed "
+                    "and was cut there; all symbols were spoken",
+                    LongSymbolWarning,
+                    stacklevel=3,
+                )
+
+    def _start(self, rows: int) -> DecodeState:
+        zeros = self.go.new_zeros(rows)
+        return DecodeState(self.mixer.init_state(rows), self.go.expand(rows, -1), zeros.long(), zeros, zeros.long())
+
+    def _step(
+        self,
+        state: DecodeState,
+        here: Tensor,
+        rate: Tensor,
+        temperature: float,
+        durations: str,
+        generator: torch.Generator | None,
+    ) -> tuple[DecodeState, Tensor]:
+        """One group of frames of the states whose first-layer terms are `here` (B, output); which hit the cap."""
+        device = here.device
+
+        def draw(function: Any, *shape: int) -> Tensor:
+            return function(*shape, generator=generator, device=generator.device if generator else device).to(device)
+
+        entered = self.enter(self.prenet(state.last, dropout=True, generator=generator))
+        context, mixed = self.mixer(entered[:, None], state.mixer)
+        mean, std, logit = gaussian(self.out(F.relu(self.from_past(context[:, 0]) + here)).float(), self.floor)
+        spoken = mean + temperature * std * draw(torch.randn, *mean.shape) if temperature else mean
+        # A rate r turns the probability of staying, s, into s^r: durations shrink by about r, for any s.
+        stay = rate * F.logsigmoid(-logit)
+        survival, age = state.survival + stay, state.age + 1
+        if durations == "quantile":
+            ends = survival < math.log(self.threshold)
+        else:
+            ends = draw(torch.rand, len(stay)) >= stay.exp()
+        capped = ~ends & (age * self.reduction * rate >= LONGEST)
+        moves = ends | capped
+        kept = (~moves).to(survival.dtype)
+        return DecodeState(mixed, spoken, state.index + moves, survival * kept, age * ~moves), capped
+
+
+def utterance_prosody(batch: Batch) -> Tensor:
+    """(B, 3): mean log F0 over voiced frames (over all where none is), log of symbols per frame, mean log energy."""
+    heard = torch.arange(batch.mels.shape[2], device=batch.mels.device) < batch.mel_lengths[:, None]
+    voiced = (batch.voiced > 0.5) & heard
+    voiced = torch.where(voiced.any(1, keepdim=True), voiced, heard).float()
+    pitch = (batch.log_f0 * voiced).sum(1) / voiced.sum(1)
+    energy = torch.where(heard, frame_energy(batch.mels), 0.0).sum(1) / batch.mel_lengths
+    return torch.stack([pitch, (batch.phone_lengths / batch.mel_lengths).log(), energy], 1)
+
+
+def _symbol(index: int) -> str:
+    return table.SYMBOLS[index] if 0 <= index < len(table.SYMBOLS) else str(index)
