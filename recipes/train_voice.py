@@ -40,6 +40,7 @@ def train_voice(
     base: str | Path,
     name: str,
     *,
+    aligner_steps: int = 2000,
     steps: int = 3000,
     vocoder_steps: int = 2000,
     runs: str | Path = "runs",
@@ -51,7 +52,7 @@ def train_voice(
         clips: folder in LJSpeech layout.
         base: a shipped voice's name or a voice folder, whose weights both models start from.
         name: of the new voice.
-        steps, vocoder_steps: optimiser steps of the acoustic model and of the vocoder.
+        aligner_steps, steps, vocoder_steps: optimiser steps of the aligner, the acoustic model and the vocoder.
         runs: folder for caches and checkpoints.
         overrides: hydra overrides for every stage.
     Raises: ValueError, FileNotFoundError: no usable clips, no such voice, models that do not fit.
@@ -59,7 +60,7 @@ def train_voice(
     folder = manifest.find(base)
     about = manifest.read(folder)
     corpus = ["corpus=folder", f"corpus.folder={clips}", f"corpus.name={name}", f"runs_dir={runs}"]
-    aligner = stage("aligner", [*corpus, *overrides])
+    aligner = stage("aligner", [*corpus, f"trainer.max_steps={aligner_steps}", *overrides])
     if not (aligner / "durations.npz").is_file():
         align_run(aligner)
     start = f"init_from={folder / about.acoustic.file}"
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--licence", required=True, help="SPDX identifier of the new voice's licence")
     add("--licence-file", required=True, help="its text")
     add("--description", default="", help="one line about the voice")
+    add("--aligner-steps", type=int, default=2000, help="of the aligner (default 2000)")
     add("--steps", type=int, default=3000, help="of the acoustic model (default 3000)")
     add("--vocoder-steps", type=int, default=2000, help="of the vocoder (default 2000)")
     add("--runs", default="runs", help="folder for caches and checkpoints (default runs)")
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.clips,
             given.base,
             name,
+            aligner_steps=given.aligner_steps,
             steps=given.steps,
             vocoder_steps=given.vocoder_steps,
             runs=given.runs,
