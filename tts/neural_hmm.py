@@ -23,6 +23,7 @@ from melstate.kernels.emission import emissions, gaussian
 from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_viterbi
 from melstate.mixers.mixer import create
 from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.conv_lstm_encoder import ConvLSTMEncoder
 from melstate.tts.encoder import Encoder
 from melstate.tts.text import symbols as table
 from melstate.tts.variance import frame_energy
@@ -40,13 +41,13 @@ class LongSymbolWarning(UserWarning):
 class DecodeState(NamedTuple):
     """All that decoding remembers, the same size after any number of frames.
 
-    mixer: the mixer's state; last (B, D): the group of frames before, normalised; index (B,): the state to speak next,
+    mixer: the mixer's state; last (B, D): the group of frames before, normalised; place (B,): the state to speak next,
     the number of states when done; survival (B,): log-probability of still being in it; age (B,): groups spent in it.
     """
 
     mixer: Any
     last: Tensor
-    index: Tensor
+    place: Tensor
     survival: Tensor
     age: Tensor
 
@@ -79,6 +80,7 @@ class NeuralHMM(AcousticModel):
         symbols: size of the symbol table.
         mel: mel contract, as MelConfig or its dict; the default contract if None.
         dim, hidden, encoder_blocks, encoder_mixer, encoder_options, kernel, dropout: of the encoder.
+        encoder: "mixers", or "conv_lstm" for the published model's, where encoder_blocks counts its convolutions.
         states: HMM states a symbol.
         reduction: frames a step; an utterance's last step is completed by its last frame.
         prenet, prenet_dropout: width, and probability of dropping a unit, in synthesis too.
@@ -123,8 +125,11 @@ class NeuralHMM(AcousticModel):
         threshold: float = 0.5,
         pausing: Sequence[int] | None = None,
         stand_ins: Sequence[Sequence[int]] = (),
+        encoder: str = "mixers",
     ) -> None:
         super().__init__()
+        if encoder not in ("mixers", "conv_lstm"):
+            raise ValueError(f"encoder must be 'mixers' or 'conv_lstm', got {encoder!r}")
         for name, value in (("states", states), ("reduction", reduction)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -158,15 +163,20 @@ class NeuralHMM(AcousticModel):
             "temperature": temperature,
             "threshold": threshold,
             "pausing": list(pausing),
+            "encoder": encoder,
         }
         self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
         self.symbols, self.states, self.reduction, self.pausing = symbols, states, reduction, frozenset(pausing)
         self.floor, self.convention = floor, convention
         self.temperature, self.threshold = temperature, threshold
         self.bands = self.mel.n_mels * reduction
-        self.encoder = Encoder(
-            symbols, dim, hidden, encoder_blocks, encoder_mixer, dict(encoder_options or {}), kernel, dropout
-        )
+        self.encoder: nn.Module
+        if encoder == "conv_lstm":
+            self.encoder = ConvLSTMEncoder(symbols, dim, encoder_blocks, kernel, dropout)
+        else:
+            self.encoder = Encoder(
+                symbols, dim, hidden, encoder_blocks, encoder_mixer, dict(encoder_options or {}), kernel, dropout
+            )
         self.prenet = Prenet(self.bands, prenet, prenet_dropout)
         self.enter = nn.Linear(prenet, context)
         self.mixer = create(mixer, context, **dict(mixer_options or {}))
@@ -386,8 +396,8 @@ class NeuralHMM(AcousticModel):
         state = self._start(rows)
         temperature = self.temperature * controls.variation
         cut: list[set[int]] = [set() for _ in sentences]
-        while bool((state.index < count).any()):
-            index = state.index
+        while bool((state.place < count).any()):
+            index = state.place
             at = torch.minimum(index, count - 1)[:, None]
             here = by_state.gather(1, at[..., None].expand(-1, -1, by_state.shape[2]))[:, 0]
             state, capped = self._step(state, here, rate.gather(1, at)[:, 0], temperature, durations, generator)
@@ -437,7 +447,7 @@ class NeuralHMM(AcousticModel):
         capped = ~ends & (age * self.reduction * rate >= LONGEST)
         moves = ends | capped
         kept = (~moves).to(survival.dtype)
-        return DecodeState(mixed, spoken, state.index + moves, survival * kept, age * ~moves), capped
+        return DecodeState(mixed, spoken, state.place + moves, survival * kept, age * ~moves), capped
 
 
 def utterance_prosody(batch: Batch) -> Tensor:
