@@ -16,6 +16,6 @@ def heat_map(values: Tensor) -> Tensor:
 
 def log_heat_map(logger: Any, name: str, values: Tensor, step: int) -> None:
     """Adds `values` (rows, columns) to a TensorBoard logger; other loggers, or none, are left alone."""
-    writer = getattr(logger, "experiment", None)
+    writer: Any = getattr(logger, "experiment", None)
     if hasattr(writer, "add_image"):
         writer.add_image(name, heat_map(values), step)
