@@ -1,4 +1,4 @@
-"""Training of the neural HMM."""
+"""Training of neural HMMs, OverFlow among them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from melstate.recipes.pictures import log_heat_map
 from melstate.recipes.schedule import warmup_cosine
 from melstate.tts.acoustic import Batch
 from melstate.tts.neural_hmm import NeuralHMM, utterance_prosody
+from melstate.tts.overflow import OverFlow
+
+FITTED = 32  # clips that a flow's normalisations are fitted to
 
 
 class LitNeuralHMM(L.LightningModule):
     """AdamW on the negative log-likelihood, the only loss there is.
 
     Args:
-        model: the neural HMM.
+        model: the neural HMM, plain or over a flow.
         lr: peak learning rate.
         betas, weight_decay: of AdamW; weight decay is for matrices alone, not for biases, norms or embeddings.
         warmup, max_steps, floor: of the cosine schedule, in optimiser steps and as a fraction of the peak.
@@ -50,6 +53,8 @@ class LitNeuralHMM(L.LightningModule):
         first = torch.stack([torch.from_numpy(clip.features.mel[:, 0]) for clip in clips]).float().mean(0)
         symbols, frames = sum(len(clip.phones) for clip in clips), sum(clip.features.mel.shape[1] for clip in clips)
         self.model.set_statistics(*mel_statistics(clips), prosody, first, symbols / frames)
+        if isinstance(self.model, OverFlow):
+            self.model.fit_flow(collate(clips[:FITTED]))
 
     def fit_symbols(self, clips: Sequence[Clip]) -> None:
         """Tell the model which symbols it will hardly see; called at every start, since this is configuration."""

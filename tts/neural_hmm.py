@@ -95,6 +95,7 @@ class NeuralHMM(AcousticModel):
     """
 
     kind: ClassVar[str] = "neural_hmm"
+    whole: ClassVar[bool] = False  # whether frames can be told only once all steps are made
     mel_mean: Tensor
     mel_std: Tensor
     prosody_mean: Tensor
@@ -170,6 +171,7 @@ class NeuralHMM(AcousticModel):
         self.floor, self.convention = floor, convention
         self.temperature, self.threshold = temperature, threshold
         self.bands = self.mel.n_mels * reduction
+        self.unit = reduction  # frames: utterances are completed to a multiple of it by their last frame
         self.encoder: nn.Module
         if encoder == "conv_lstm":
             self.encoder = ConvLSTMEncoder(symbols, dim, encoder_blocks, kernel, dropout)
@@ -247,13 +249,13 @@ class NeuralHMM(AcousticModel):
 
     def log_likelihood(self, batch: Batch, *, dropout: bool | None = None) -> Tensor:
         """(B,) log-density of each utterance's normalised mels, in nats. dropout: the prenet's; on if None, as ever."""
-        terms = self._terms(batch, True if dropout is None else dropout)
-        return hmm_log_likelihood(*terms, convention=self.convention, names=batch.ids)
+        *terms, volume = self._terms(batch, True if dropout is None else dropout)
+        return hmm_log_likelihood(*terms, convention=self.convention, names=batch.ids) + volume
 
     @torch.no_grad()
     def align(self, batch: Batch) -> Tensor:
         """(B, N) frames per symbol on the likeliest path, at least one each, summing to mel_lengths."""
-        terms = self._terms(batch, False)
+        *terms, _ = self._terms(batch, False)
         found = hmm_viterbi(*terms, convention=self.convention, names=batch.ids)
         durations = self.reduction * found.unflatten(1, (-1, self.states)).sum(2)
         # What completed the last group was not in the recording.
@@ -262,12 +264,12 @@ class NeuralHMM(AcousticModel):
         return durations
 
     def _groups(self, frames: Tensor) -> Tensor:
-        return (frames + self.reduction - 1) // self.reduction
+        return (frames + self.unit - 1) // self.unit * (self.unit // self.reduction)
 
-    def _terms(self, batch: Batch, dropout: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Emissions, transitions, steps and states of teacher-forced utterances."""
+    def _terms(self, batch: Batch, dropout: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Emissions, transitions, steps and states of teacher-forced utterances, and what `_observed` adds."""
         steps, states = self._groups(batch.mel_lengths), batch.phone_lengths * self.states
-        observed = self._grouped(batch.mels, batch.mel_lengths)
+        observed, volume = self._observed(batch.mels, batch.mel_lengths)
         before = torch.cat([self.go.expand(len(observed), 1, -1), observed[:, :-1]], 1)
         context = self.mixer(self.enter(self.prenet(before, dropout=dropout)), lengths=steps)[0]
         prosody = (utterance_prosody(batch) - self.prosody_mean) / self.prosody_std
@@ -275,14 +277,22 @@ class NeuralHMM(AcousticModel):
         emission, transition = emissions(
             self.from_past(context), by_state, self.out.weight, self.out.bias, observed, steps, states, floor=self.floor
         )
-        return emission, transition, steps, states
+        return emission, transition, steps, states, volume
 
-    def _grouped(self, mels: Tensor, frames: Tensor) -> Tensor:
-        """(B, n_mels, T) → normalised (B, steps, n_mels · reduction), rows continued by their last frame."""
-        total = self.reduction * -(-mels.shape[2] // self.reduction)
+    def _observed(self, mels: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, n_mels, T) log-mels → what the HMM emits (B, steps, bands), and the log-volume change on the way (B,)."""
+        return self._grouped(self._completed(mels, frames)), mels.new_zeros(len(mels))
+
+    def _completed(self, mels: Tensor, frames: Tensor) -> Tensor:
+        """Normalised, with rows continued by their last frame to a whole number of units."""
+        total = self.unit * -(-mels.shape[2] // self.unit)
         at = torch.minimum(torch.arange(total, device=mels.device), frames[:, None] - 1)
-        normal = ((mels - self.mel_mean) / self.mel_std).transpose(1, 2)
-        return normal.gather(1, at[..., None].expand(-1, -1, normal.shape[2])).reshape(len(mels), -1, self.bands)
+        normal = (mels - self.mel_mean) / self.mel_std
+        return normal.gather(2, at[:, None].expand(-1, normal.shape[1], -1))
+
+    def _grouped(self, frames: Tensor) -> Tensor:
+        """(B, n_mels, T) → (B, steps, n_mels · reduction)."""
+        return frames.transpose(1, 2).reshape(len(frames), -1, self.bands)
 
     def _by_state(self, phones: Tensor, lengths: Tensor, prosody: Tensor) -> Tensor:
         """(B, N · states, output): what the output network's first layer makes of states and prosody (B, 3)."""
@@ -323,7 +333,7 @@ class NeuralHMM(AcousticModel):
         for spoken, index in self._speak([phones], controls, generator, durations, prosody):
             held.append(spoken[0])
             at.append(int(index[0]) // self.states)
-            if len(held) * self.reduction >= chunk:
+            if len(held) * self.reduction >= chunk and not self.whole:
                 yield self._frames(held, at, controls)
                 held, at = [], []
                 chunk = max(chunk, min(2 * chunk, largest or 0))
@@ -353,10 +363,14 @@ class NeuralHMM(AcousticModel):
         return frames
 
     def _frames(self, held: list[Tensor], at: list[int], controls: Controls) -> Frames:
-        mel = torch.stack(held).view(-1, self.mel.n_mels).T * self.mel_std + self.mel_mean
+        mel = self._spoken(torch.stack(held).view(-1, self.mel.n_mels).T) * self.mel_std + self.mel_mean
         excess = controls.energy * math.log(10) / 20 - self._shown(controls)[2] * float(self.prosody_std[2])
         symbol = torch.tensor(at, device=mel.device).repeat_interleave(self.reduction)
         return Frames((mel + excess).clamp(min=math.log(self.mel.floor)), None, symbol)
+
+    def _spoken(self, emitted: Tensor) -> Tensor:
+        """What the HMM emitted (n_mels, T) → normalised log-mels."""
+        return emitted
 
     def _shown(self, controls: Controls) -> tuple[float, float, float]:
         """Prosody in corpus deviations that the controls ask the model for."""

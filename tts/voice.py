@@ -25,6 +25,7 @@ from melstate.vocoders.vocoder import Vocoder
 ACOUSTIC_MODELS = {
     "fastspeech": "melstate.tts.fastspeech:FastSpeech",
     "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
+    "overflow": "melstate.tts.overflow:OverFlow",
 }
 VOCODERS = kinds.KINDS
 

@@ -16,3 +16,13 @@ def test_it_trains_and_its_export_speaks(compose, tmp_path):
     assert float((model.mel_mean + 5).abs().max()) > 0.1 and float((model.prosody_mean[0] - 5).abs()) > 1e-3
     frames = list(model.stream([1, 9, 12, 2], generator=torch.Generator().manual_seed(0)))
     assert torch.cat([part.symbol for part in frames]).unique_consecutive().tolist() == [0, 1, 2, 3]
+
+
+def test_overflow_starts_from_fitted_normalisations_and_speaks(compose, tmp_path):
+    small = ("task.model.encoder_blocks=1", "task.model.output=32", "task.model.context=32", "task.model.dim=32")
+    flow = ("task.model.flow_steps=2", "task.model.flow_hidden=16")
+    options = ("task.warmup=1", "ema=0", "trainer.max_steps=2")
+    model = read_acoustic(train(compose("overflow", *small, *flow, *options)))
+    assert float(model.flow.norms[0].bias.abs().max()) > 0.01
+    frames = list(model.stream([1, 9, 12, 2], generator=torch.Generator().manual_seed(0)))
+    assert torch.cat([part.symbol for part in frames]).unique_consecutive().tolist() == [0, 1, 2, 3]
