@@ -73,6 +73,7 @@ class SourceFilter(TiledVocoder):
 
     kind = "source_filter"
     takes_f0 = True
+    tile = 128
     envelope: Tensor
     envelope_offset: Tensor
     window: Tensor
