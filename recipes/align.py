@@ -1,8 +1,8 @@
 """Frames per symbol of every clip, by a trained aligner: `python -m melstate.recipes.align run=runs/kathleen-aligner`.
 
-Writes runs/<aligner>/durations.npz (one int array a clip, summing to its frames) for experiments with
-data.durations=…, and prints how sure one can be of them: the share of one-frame phones, and the correlation of
-log-durations between two takes of one prompt, which an alignment of noise would not have.
+A neural HMM is an aligner too, by its likeliest path. Writes runs/<name>/durations.npz (one int array a clip, summing to
+its frames) for experiments with data.durations=…, and prints how sure one can be of them: the share of one-frame
+phones, and the correlation of log-durations between two takes of one prompt, which an alignment of noise would not have.
 """
 
 from __future__ import annotations
@@ -12,18 +12,30 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import hydra
 import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from melstate.recipes.data.batches import Clip, collate
-from melstate.tts.aligner import Aligner
+from melstate.tts.acoustic import Batch
 from melstate.tts.text import symbols
 from melstate.vocoders import checkpoint
+
+ALIGNERS = {
+    "aligner": "melstate.tts.aligner:Aligner",
+    "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
+    "overflow": "melstate.tts.overflow:OverFlow",
+}
+
+
+class Aligner(Protocol):
+    def durations(self, batch: Batch) -> Tensor:
+        """(B, N) frames per symbol, summing to mel_lengths."""
 
 
 def align(aligner: Aligner, clips: Sequence[Clip], batch_size: int = 16) -> dict[str, np.ndarray]:
@@ -61,8 +73,7 @@ def align_run(folder: str | Path) -> Path:
     data = hydra.utils.instantiate(config.data, _convert_="all")
     data.setup()
     saved = checkpoint.read(folder / "model.safetensors")
-    aligner = Aligner(**saved.config).eval()
-    checkpoint.restore(aligner, saved)
+    aligner = cast(Aligner, checkpoint.build(saved, ALIGNERS))
     clips = data.train + data.dev
     durations = align(aligner, clips)
     buffer = io.BytesIO()

@@ -125,9 +125,9 @@ class Flow(nn.Module):
         channels = SQUEEZE * bands
         if channels % GROUP:
             raise ValueError(f"flow: bands must be even, got {bands}")
-        self.norms = nn.ModuleList(ActNorm(channels) for _ in range(steps))
-        self.mixings = nn.ModuleList(Mixing() for _ in range(steps))
-        self.couplings = nn.ModuleList(Coupling(channels, hidden, layers, kernel, dropout) for _ in range(steps))
+        self.layers = nn.ModuleList()
+        for _ in range(steps):
+            self.layers.extend([ActNorm(channels), Mixing(), Coupling(channels, hidden, layers, kernel, dropout)])
 
     def forward(self, x: Tensor, frames: Tensor, *, fit: bool = False) -> tuple[Tensor, Tensor]:
         """Latents and log |det dz/dx| (B,).
@@ -140,20 +140,19 @@ class Flow(nn.Module):
         """
         y, inside = self._squeezed(x, frames)
         logdet = x.new_zeros(len(x))
-        for norm, mixing, coupling in zip(self.norms, self.mixings, self.couplings, strict=True):
-            if fit:
-                norm.fit(y, inside)
-            for layer in (norm, mixing, coupling):
-                y, more = layer(y, inside)
-                logdet = logdet + more
+        for layer in self.layers:
+            if fit and isinstance(layer, ActNorm):
+                layer.fit(y, inside)
+            y, more = layer(y, inside)
+            logdet = logdet + more
         return self._unsqueezed(y), logdet
 
     def inverse(self, z: Tensor, frames: Tensor) -> Tensor:
         """The x whose latents are z; arguments as `forward`."""
         y, inside = self._squeezed(z, frames)
-        for norm, mixing, coupling in zip(self.norms[::-1], self.mixings[::-1], self.couplings[::-1], strict=True):
-            for layer in (coupling, mixing, norm):
-                y = layer.inverse(y, inside)
+        for layer in reversed(list(self.layers)):
+            assert isinstance(layer, ActNorm | Mixing | Coupling)
+            y = layer.inverse(y, inside)
         return self._unsqueezed(y)
 
     @staticmethod

@@ -253,7 +253,7 @@ class NeuralHMM(AcousticModel):
         return hmm_log_likelihood(*terms, convention=self.convention, names=batch.ids) + volume
 
     @torch.no_grad()
-    def align(self, batch: Batch) -> Tensor:
+    def durations(self, batch: Batch) -> Tensor:
         """(B, N) frames per symbol on the likeliest path, at least one each, summing to mel_lengths."""
         *terms, _ = self._terms(batch, False)
         found = hmm_viterbi(*terms, convention=self.convention, names=batch.ids)

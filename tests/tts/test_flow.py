@@ -67,7 +67,7 @@ def test_normalisations_fit_real_frames():
     frames = torch.tensor([40, 20])
     flow(x, frames, fit=True)
     y, inside = flow._squeezed(x, frames)
-    normal, _ = flow.norms[0](y, inside)
+    normal, _ = flow.layers[0](y, inside)
     count = inside.sum()
     assert float((normal.sum((0, 2)) / count).abs().max()) < 1e-9
     torch.testing.assert_close(normal.square().sum((0, 2)) / count, torch.ones(12, dtype=torch.float64))
@@ -78,7 +78,7 @@ def test_an_identity_flow_leaves_the_neural_hmm(reduction):
     model, batch = build(reduction=reduction, convention="published"), utterances(((36, 3), (30, 2)))
     with torch.no_grad():
         model.out.weight.normal_(std=0.3)
-        for mixing in model.flow.mixings:
+        for mixing in model.flow.layers[1::3]:
             mixing.weight.copy_(torch.eye(4))
     config = {name: value for name, value in model.config.items() if not name.startswith("flow_")}
     plain = NeuralHMM(**config).eval()
@@ -91,7 +91,7 @@ def test_an_identity_flow_leaves_the_neural_hmm(reduction):
 @pytest.mark.parametrize("reduction", [1, 2, 3])
 def test_odd_lengths_are_kept(reduction):
     model, batch = build(reduction=reduction), utterances()
-    durations = model.align(batch)
+    durations = model.durations(batch)
     assert durations.sum(1).tolist() == [41, 30]
     assert int(durations[torch.arange(4) < batch.phone_lengths[:, None]].min()) >= 1
     torch.manual_seed(0)
@@ -118,7 +118,7 @@ def test_training_reaches_flow_and_hmm():
     assert min(history[-2:]) < history[0], history
     again = OverFlow(**model.config)
     again.load_state_dict(model.state_dict())
-    assert again.config == model.config and again.flow.norms[0].bias.any()
+    assert again.config == model.config and again.flow.layers[0].bias.any()
 
 
 def test_single_frame_symbols_are_refused():

@@ -93,13 +93,13 @@ def test_the_likelihood_is_that_of_the_whole_network_at_every_pair(mixer, conven
 @pytest.mark.parametrize("reduction", [1, 2])
 def test_padding_changes_nothing(reduction):
     model, batch = build(reduction=reduction), utterances()
-    together, durations = model.log_likelihood(batch, dropout=False), model.align(batch)
+    together, durations = model.log_likelihood(batch, dropout=False), model.durations(batch)
     for row in range(3):
         alone = single(batch, row)
         torch.testing.assert_close(
             together[row : row + 1], model.log_likelihood(alone, dropout=False), rtol=1e-4, atol=0
         )
-        assert durations[row, : int(batch.phone_lengths[row])].tolist() == model.align(alone)[0].tolist()
+        assert durations[row, : int(batch.phone_lengths[row])].tolist() == model.durations(alone)[0].tolist()
     assert durations.sum(1).tolist() == batch.mel_lengths.tolist()
     inside = torch.arange(durations.shape[1]) < batch.phone_lengths[:, None]
     assert int(durations[inside].min()) >= 1 and int(durations[~inside].sum()) == 0
