@@ -31,7 +31,7 @@ VOCODERS = kinds.KINDS
 
 STANDARD = Defaults()
 CONTROLS = tuple(field.name for field in fields(Controls))
-FIRST_CHUNK = 32  # frames: little to wait for before the first sound
+FIRST_CHUNK = 128  # frames, a tile of the vocoder: little to wait for before the first sound
 LARGEST_CHUNK = 512  # frames: past this, larger chunks do not save time
 KNEE = 0.8  # of full scale, where the limiter begins
 PARAGRAPH = re.compile(r"\n\s*\n")
