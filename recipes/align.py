@@ -1,8 +1,8 @@
 """Frames per symbol of every clip, by a trained aligner: `python -m melstate.recipes.align run=runs/kathleen-aligner`.
 
-A neural HMM is an aligner too, by its likeliest path. Writes runs/<name>/durations.npz (one int array a clip, summing to
-its frames) for experiments with data.durations=…, and prints how sure one can be of them: the share of one-frame
-phones, and the correlation of log-durations between two takes of one prompt, which an alignment of noise would not have.
+A neural HMM is an aligner too, by its likeliest path. Writes runs/<name>/durations.npz (one int array a clip, summing
+to its frames) for experiments with data.durations=…, and prints how sure one can be of them: the share of one-frame
+phones, and the correlation of log-durations between two takes of one prompt, which no alignment of noise would have.
 """
 
 from __future__ import annotations

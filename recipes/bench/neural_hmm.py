@@ -1,6 +1,6 @@
 """A training step of the published Neural HMM's size: ours beside a loop over frames of the same arithmetic.
 
-    python -m melstate.recipes.bench.neural_hmm corpus=kathleen threads=1
+    python -m melstate.recipes.bench.neural_hmm corpus=kathleen threads=1 +bench.repeats=1
 
 The baseline is the published arithmetic as the public code orders it: for every frame the prenet and an LSTM cell,
 [h; e] for every state through the unsplit output network, torch.distributions, one step of the forward recursion, and
