@@ -89,8 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--steps", type=int, default=3000, help="of the acoustic model (default 3000)")
     add("--vocoder-steps", type=int, default=2000, help="of the vocoder (default 2000)")
     add("--runs", default="runs", help="folder for caches and checkpoints (default runs)")
-    add("overrides", nargs="*", help="after --: hydra overrides for every stage")
-    given = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # argparse would take an optional list of positionals to be empty as soon as it meets FOLDER.
+    own, overrides = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    given = parser.parse_args(own)
     name = given.name or Path(given.clips).resolve().name.lower()
     try:
         acoustic, vocoder = train_voice(
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             steps=given.steps,
             vocoder_steps=given.vocoder_steps,
             runs=given.runs,
-            overrides=given.overrides,
+            overrides=overrides,
         )
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)

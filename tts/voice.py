@@ -31,7 +31,6 @@ VOCODERS = kinds.KINDS
 
 STANDARD = Defaults()
 CONTROLS = tuple(field.name for field in fields(Controls))
-FIRST_CHUNK = 128  # frames, a tile of the vocoder: little to wait for before the first sound
 LARGEST_CHUNK = 512  # frames: past this, larger chunks do not save time
 KNEE = 0.8  # of full scale, where the limiter begins
 PARAGRAPH = re.compile(r"\n\s*\n")
@@ -276,7 +275,8 @@ class Voice:
     def _frames(
         self, sentence: Sentence, controls: Controls, generator: torch.Generator, chunk: int | None
     ) -> Iterator[Frames]:
-        first, largest = (FIRST_CHUNK, LARGEST_CHUNK) if chunk is None else (chunk, None)
+        # A tile is little to wait for before the first sound, and the vocoder computes no less.
+        first, largest = (self.vocoder.tile, LARGEST_CHUNK) if chunk is None else (chunk, None)
         stream = self.acoustic.stream(
             sentence.ids, controls=controls, chunk=first, largest=largest, generator=generator
         )

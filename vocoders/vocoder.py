@@ -31,10 +31,12 @@ class Vocoder(nn.Module):
         config: JSON-able keyword arguments that rebuild the module: type(self)(**self.config).
         mel: the mel contract it was trained for.
         takes_f0: whether `f0` changes the output; others ignore it.
+        tile: frames it is best streamed by: fewer cost as much.
     """
 
     kind: ClassVar[str]
     takes_f0: ClassVar[bool] = False
+    tile: int = 32
     config: dict[str, Any]
     mel: MelConfig
 
