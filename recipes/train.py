@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar, TQ
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
+from melstate.kernels.memory import keep_freed_memory
 from melstate.recipes.checkpointing import AtomicCheckpoints, ExponentialMovingAverage, LastCheckpoint, SeededSteps
 from melstate.tts.text import symbols
 from melstate.vocoders import checkpoint
@@ -66,6 +67,7 @@ def train(config: DictConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
     data: Any = hydra.utils.instantiate(config.data, _convert_="all")
     data.prepare_data()
