@@ -19,8 +19,8 @@ def command(name, runs, cache):
     return [
         *(sys.executable, "-m", "melstate.recipes.train", "experiment=aligner", f"name={name}", f"runs_dir={runs}"),
         *("corpus=folder", f"corpus.folder={SPEECH}", "corpus.dev_prompts=2", f"data.cache={cache}"),
-        *("data.batch_size=2", "threads=1", "progress=null", "trainer.accelerator=cpu", "trainer.max_steps=400"),
-        *("ema=0.99", "checkpoint_minutes=0.002"),
+        *("data.batch_size=2", "threads=1", "progress=null", "trainer.accelerator=cpu", "trainer.max_steps=120"),
+        *("ema=0.99", "checkpoint_minutes=0.001"),
     ]
 
 
