@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from melstate.kernels.gla_triton import _put, _span, _tile
+from melstate.kernels.tiles_triton import put, span, tile
 
 FRAMES, CHANNELS = 32, 64
 
@@ -29,17 +29,17 @@ def _forward_kernel(a, b, h, start, final, ends, time, D,
                     MODE: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr):  # fmt: skip
     row = tl.program_id(1)
     cols = tl.program_id(0) * BD + tl.arange(0, BD)
-    first, length = _span(row, time, ends, MODE)
+    first, length = span(row, time, ends, MODE)
     state = tl.load(start + row * D + cols, mask=cols < D, other=0.0)
     rows = tl.arange(0, ROWS)
     for t in range(0, length, ROWS):
         # Beyond the end a = 1, b = 0: the tile's last frame is the state.
-        at = _tile(a, D, first + t, length - t, cols, D, ROWS)
+        at = tile(a, D, first + t, length - t, cols, D, ROWS)
         at = tl.where((rows < length - t)[:, None], at, 1.0)
-        bt = _tile(b, D, first + t, length - t, cols, D, ROWS)
+        bt = tile(b, D, first + t, length - t, cols, D, ROWS)
         product, local = tl.associative_scan((at, bt), 0, _join)
         found = product * state[None, :] + local
-        _put(h, D, first + t, length - t, cols, D, found, ROWS)
+        put(h, D, first + t, length - t, cols, D, found, ROWS)
         state = tl.sum(tl.where((rows == ROWS - 1)[:, None], found, 0.0), 0)
     tl.store(final + row * D + cols, state, mask=cols < D)
 
@@ -50,7 +50,7 @@ def _backward_kernel(a, h, start, dh, dfinal, da, db, dstart, ends, time, D,
     """carry = a_{t+1} g_{t+1}: what the frame after the tile sends back."""
     row = tl.program_id(1)
     cols = tl.program_id(0) * BD + tl.arange(0, BD)
-    first, length = _span(row, time, ends, MODE)
+    first, length = span(row, time, ends, MODE)
     rows = tl.arange(0, ROWS)
     carry = tl.load(dfinal + row * D + cols, mask=cols < D, other=0.0)
     state = tl.load(start + row * D + cols, mask=cols < D, other=0.0)
@@ -59,20 +59,20 @@ def _backward_kernel(a, h, start, dh, dfinal, da, db, dstart, ends, time, D,
         left = length - t
         last = tl.minimum(left, ROWS) - 1
         # The decay into the next frame; the tile's last frame gets the carry instead.
-        after = tl.where((rows < last)[:, None], _tile(a, D, first + t + 1, left - 1, cols, D, ROWS), 1.0)
-        inflow = _tile(dh, D, first + t, left, cols, D, ROWS)
+        after = tl.where((rows < last)[:, None], tile(a, D, first + t + 1, left - 1, cols, D, ROWS), 1.0)
+        inflow = tile(dh, D, first + t, left, cols, D, ROWS)
         inflow += tl.where((rows == last)[:, None], carry[None, :], 0.0)
         after = tl.where((rows == last)[:, None], 0.0, after)
         _, grad = tl.associative_scan((after, inflow), 0, _join, reverse=True)
-        before = _tile(h, D, first + t - 1, left + 1, cols, D, ROWS)
+        before = tile(h, D, first + t - 1, left + 1, cols, D, ROWS)
         if t == 0:
             # The frame before the first belongs to another row: the given state stands in for it.
             mask = ((rows > 0) & (rows < left))[:, None] & (cols < D)[None, :]
             before = tl.load(h + (first - 1 + rows)[:, None] * D + cols[None, :], mask=mask, other=0.0).to(tl.float32)
             before += tl.where((rows == 0)[:, None], state[None, :], 0.0)
-        _put(da, D, first + t, left, cols, D, grad * before, ROWS)
-        _put(db, D, first + t, left, cols, D, grad, ROWS)
-        at = _tile(a, D, first + t, left, cols, D, ROWS)
+        put(da, D, first + t, left, cols, D, grad * before, ROWS)
+        put(db, D, first + t, left, cols, D, grad, ROWS)
+        at = tile(a, D, first + t, left, cols, D, ROWS)
         carry = tl.sum(tl.where((rows == 0)[:, None], grad * at, 0.0), 0)
     tl.store(dstart + row * D + cols, carry, mask=cols < D)
 

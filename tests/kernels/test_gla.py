@@ -78,18 +78,16 @@ def test_chunked_equals_the_definition(mode, gate):
         given = operands(mode, time, gate=gate)
         compare(given, torch.float64, 1e-10, scale=0.5)
         compare(given, torch.float32, 1e-5, scale=0.5)
+        compare(given, torch.bfloat16, 0.005, scale=0.5)
 
 
+@pytest.mark.parametrize("gate", ["mild", "strong", "mixed"])
 @pytest.mark.parametrize("mode", MODES)
-def test_chunked_equals_the_definition_over_a_thousand_frames(mode):
+def test_chunked_equals_the_definition_over_a_thousand_frames(mode, gate):
     torch.manual_seed(1)
-    compare(operands(mode, 1000, batch=1, heads=1, keys=5, values=3), torch.float32, 1e-5)
-
-
-def test_bfloat16_operands_keep_float32_arithmetic():
-    torch.manual_seed(2)
-    for gate in ("mild", "mixed"):
-        compare(operands("both", 65, keys=32, values=60, gate=gate), torch.bfloat16, 0.005)
+    given = operands(mode, 1000, batch=1, heads=1, keys=5, values=3, gate=gate)
+    compare(given, torch.float32, 1e-5)
+    compare(given, torch.bfloat16, 0.005)
 
 
 def test_lengths_stop_the_state_and_padding_may_hold_nan():

@@ -38,6 +38,18 @@ def test_chunked_equals_the_definition(width, time):
         assert error < 1e-5, name
 
 
+@pytest.mark.parametrize("time", [1, 15, 63, 64, 65, 1000])
+def test_bfloat16_stays_within_its_rounding(time):
+    torch.manual_seed(time)
+    shape = 2, time, 5
+    a, b = torch.sigmoid(torch.randn(shape)).bfloat16(), torch.randn(shape).bfloat16()
+    dh, state, dlast = torch.randn(shape), torch.randn(2, 5), torch.randn(2, 5)
+    wanted = results(*(x.double() for x in (a, b, state, dh, dlast)), "reference")
+    for name, x in results(a, b, state, dh, dlast, "chunked").items():
+        error = (x.double() - wanted[name]).square().mean().sqrt() / wanted[name].square().mean().sqrt()
+        assert error < 0.005, name
+
+
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_lengths_and_packing(backend):
     torch.manual_seed(0)

@@ -33,7 +33,7 @@ def test_interpreted_kernels_equal_their_definitions():
 
 
 COMPILED = {
-    "gla": ("_forward_kernel", "_dq_kernel", "_dk_kernel", "_dv_kernel", "_step_kernel"),
+    "gla": ("forward_kernel", "dq_kernel", "dk_kernel", "dv_kernel", "step_kernel"),
     "scan": ("_forward_kernel", "_backward_kernel"),
 }
 
