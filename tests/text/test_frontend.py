@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_sentences_end_where_they_should():
         "A line?",
         "Yes!",
     ]
+
+
+def test_wrapped_lines_are_one_text():
+    whole = (
+        "It was a bright cold day in April, and the clocks were striking thirteen. A well-known man, who had paid "
+        "five dollars to Mr. Brown the day before, slipped quickly through the glass doors of the old house."
+    )
+    for width in (56, 72, 99):
+        wrapped = "\n".join(textwrap.wrap(whole, width))
+        assert list(split_sentences(wrapped)) == list(split_sentences(whole)), width
+    assert list(split_sentences("Apples\nPears\nPlums")) == ["Apples", "Pears", "Plums"]
+    assert list(split_sentences("Apples,\npears,\n- plums")) == ["Apples, pears,", "- plums"]
+    title = "A title that is just as long as a line of wrapped text is"
+    assert list(split_sentences(f"{title}\n\nThen it begins.")) == [title, "Then it begins."]
+    assert list(split_sentences(f"{title}\n- Then it begins.")) == [title, "- Then it begins."]
 
 
 @pytest.mark.parametrize("gap", [" ", ", ", " and so, "])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import sentencex
 
@@ -16,17 +17,39 @@ MAX_WORDS = 60
 MIN_WORDS = 12
 # Characters looked at in one go.
 BLOCK = 4000
+# Lengths that a line has only because an editor or mailer wrapped it; paragraphs written as one line are longer.
+WRAPPED = range(50, 101)
+BULLET = re.compile(r"(?:[-*•–—]|\(?[0-9a-zA-Z]{1,3}[.)])\s")
 
 
 def split_sentences(text: str) -> Iterator[str]:
-    """Sentences of a text in order, stripped, never empty; a line break always ends one."""
-    for line in text.splitlines():
+    """Sentences of a text in order, stripped, never empty; a line break ends one unless the line was merely wrapped."""
+    for line in _unwrapped(text.splitlines()):
         waiting = ""
         for start, end in _blocks(line):
             pieces = _joined(sentencex.segment("en", waiting + line[start:end]))
             # The last sentence of a block may go on in the next.
             waiting = pieces.pop() if pieces and end < len(line) and len(pieces[-1]) <= BLOCK else ""
             yield from filter(None, map(str.strip, pieces))
+
+
+def _unwrapped(lines: Iterable[str]) -> Iterator[str]:
+    """Lines as they were before hard wrapping: joined after a comma, a hyphen, or a length that tells of a margin."""
+    parts: list[str] = []
+    for line in map(str.strip, lines):
+        if parts and not (line and _wraps(parts[-1]) and not BULLET.match(line)):
+            yield " ".join(parts)
+            parts = []
+        if line and parts and parts[-1][-1:] == "-" and parts[-1][-2:-1].isalpha() and line[0].islower():
+            parts[-1] += line  # a hyphenated word
+        elif line:
+            parts.append(line)
+    if parts:
+        yield " ".join(parts)
+
+
+def _wraps(line: str) -> bool:
+    return len(line) in WRAPPED or line.endswith((",", ";", "-"))
 
 
 def _blocks(line: str) -> Iterator[tuple[int, int]]:
