@@ -63,8 +63,9 @@ def train_voice(
     aligner = stage("aligner", [*corpus, f"trainer.max_steps={aligner_steps}", *overrides])
     if not (aligner / "durations.npz").is_file():
         align_run(aligner)
-    start = f"init_from={folder / about.acoustic.file}"
-    acoustic = stage(about.acoustic.kind, [*corpus, f"trainer.max_steps={steps}", start, *overrides])
+    model = about.models[about.choose()]
+    start = f"init_from={folder / model.file}"
+    acoustic = stage(model.kind, [*corpus, f"trainer.max_steps={steps}", start, *overrides])
     if not (acoustic / "mels").is_dir():
         teacher_force(acoustic)
     start = f"init_from={folder / about.vocoder.file}"

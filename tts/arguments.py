@@ -48,7 +48,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "as it is made. Without -o the file is named after the text (hello-world.wav, or hello-world-2.wav if taken)",
     )
     add("--voice", default="kathleen", metavar="NAME", help="a shipped voice, or the path of a voice folder (with a /)")
-    add("--list-voices", action="store_true", help="list the shipped voices and their licences")
+    add("--model", metavar="NAME", help="which of the voice's acoustic models speaks (see --list-voices)")
+    add("--list-voices", action="store_true", help="list the shipped voices, their licences and models")
     for name, text in (
         ("speed", "1 is the voice's own rate"),
         ("pitch", "semitones up or down"),

@@ -87,16 +87,19 @@ def _list_voices(as_json: bool) -> None:
         raise Problem(VOICE, str(error)) from error
     if as_json:
         keys = ("name", "language", "licence", "description")
-        print(json.dumps([{key: getattr(voice, key) for key in keys} for voice in voices], indent=2))
+        print(
+            json.dumps([{key: getattr(v, key) for key in keys} | {"models": list(v.models)} for v in voices], indent=2)
+        )
         return
     for voice in voices:
-        print(f"{voice.name}  {voice.language}  {voice.licence}  {voice.description}")
+        models = f"  (models: {', '.join(voice.models)})" if len(voice.models) > 1 else ""
+        print(f"{voice.name}  {voice.language}  {voice.licence}  {voice.description}{models}")
 
 
 def _speak(args: argparse.Namespace) -> None:
     text = _read_text(args)
     target = _target(args, text)
-    _check_voice(args.voice)
+    _check_voice(args)
     for folder in [Path(path).parent for path in (target, args.plot) if path is not None]:
         if not folder.is_dir():
             raise Problem(RESOURCES, f"{folder}: no such folder to write to")
@@ -110,6 +113,7 @@ def _speak(args: argparse.Namespace) -> None:
     if args.json:
         report: dict[str, Any] = {
             "voice": voice.name,
+            "model": voice.model,
             "licence": voice.licence,
             "language": voice.language,
             "file": None if target is None else str(target),
@@ -125,8 +129,9 @@ def _speak(args: argparse.Namespace) -> None:
         }
         line = json.dumps(report, ensure_ascii=False)
     else:
+        model = f" {args.model}" if args.model else ""
         line = (
-            f"{voice.name} ({voice.licence}) · {result.seconds:.1f} s of speech · "
+            f"{voice.name}{model} ({voice.licence}) · {result.seconds:.1f} s of speech · "
             f"first sound {1000 * result.first_sound:.0f} ms · {result.times_real_time:.0f}x real time → {where}"
         )
     print(line, file=sys.stderr if args.output == "-" else sys.stdout)
@@ -173,12 +178,12 @@ def default_name(text: str) -> Path:
     return path
 
 
-def _check_voice(name: str) -> None:
-    """A missing voice is told before torch is imported."""
+def _check_voice(args: argparse.Namespace) -> None:
+    """A missing voice or model is told before torch is imported."""
     from melstate.tts import manifest
 
     try:
-        manifest.read(manifest.find(name))
+        manifest.read(manifest.find(args.voice)).choose(args.model)
     except manifest.VoiceError as error:
         raise Problem(VOICE, str(error)) from error
 
@@ -199,7 +204,7 @@ def _load_voice(args: argparse.Namespace) -> Voice:
         except (ValueError, OSError) as error:
             raise Problem(INPUT, f"--lexicon {args.lexicon}: {error}") from error
         try:
-            return Voice.load(args.voice, device=args.device, front_end=front_end)
+            return Voice.load(args.voice, model=args.model, device=args.device, front_end=front_end)
         except VoiceError as error:
             raise Problem(VOICE, str(error)) from error
         except ValueError as error:

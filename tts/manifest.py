@@ -1,11 +1,13 @@
 """voice.yaml: what a voice folder holds. Read without torch, so that voices can be listed at once.
 
-format: 1
+format: 2
 name: kathleen
 language: en-US
 licence: CC0-1.0
 description: …
-acoustic: {kind: fastspeech, file: acoustic.safetensors, sha256: …}
+models:                 # acoustic models by name; the first speaks unless another is asked for
+  fastspeech: {kind: fastspeech, file: fastspeech.safetensors, sha256: …}
+  neural_hmm: {kind: neural_hmm, file: neural_hmm.safetensors, sha256: …}
 vocoder: {kind: source_filter, file: vocoder.safetensors, sha256: …}
 defaults: {gain: 6.0, sentence_pause: 0.2}
 """
@@ -15,12 +17,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "voice.yaml"
 SHIPPED = Path(__file__).parent / "voices"
 NAME = re.compile(r"[a-z0-9_-]{1,64}")  # used with fullmatch: no dots, slashes, percent signs, NULs, newlines
@@ -79,15 +81,23 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of voice.yaml. licence is an SPDX identifier or a short name."""
+    """The contents of voice.yaml. licence is an SPDX identifier or a short name; models: by name, the default first."""
 
     name: str
     language: str
     licence: str
     description: str
-    acoustic: ModelFile
+    models: Mapping[str, ModelFile]
     vocoder: ModelFile
     defaults: Defaults = Defaults()
+
+    def choose(self, model: str | None = None) -> str:
+        """The name of the acoustic model that is asked for; of the first if None. Raises VoiceError: no such model."""
+        default = next(iter(self.models))
+        if model is None or model in self.models:
+            return model or default
+        names = ", ".join(f"{name} (default)" if name == default else name for name in self.models)
+        raise VoiceError(f"voice '{self.name}': has no model {model[:80]!r}; its models: {names}")
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -155,16 +165,14 @@ def read(folder: Path) -> Manifest:
         raise VoiceError(f"{path}: voice format {values.get('format')!r}, this version reads {FORMAT}; export it again")
     values = {key: value for key, value in values.items() if key != "format"}
     _check_keys(path, "", values, Manifest, optional={"defaults"})
-    for key in ("acoustic", "vocoder"):
-        _check_keys(path, f"{key}.", values[key], ModelFile)
-        model = values[key] = ModelFile(**values[key])
-        for part in ("kind", "file", "sha256"):
-            if not isinstance(getattr(model, part), str):
-                raise VoiceError(f"{path}: {key}.{part} is {getattr(model, part)!r}, expected text")
-        if not FILE.fullmatch(model.file):
-            raise VoiceError(f"{path}: {key}.file {model.file!r} is not a plain .safetensors name inside the folder")
-        if not re.fullmatch("[0-9a-f]{64}", model.sha256):
-            raise VoiceError(f"{path}: {key}.sha256 {model.sha256!r} is not a SHA-256 (64 hex digits)")
+    models = values["models"]
+    if not isinstance(models, dict) or not models:
+        raise VoiceError(f"{path}: models is {models!r}, expected acoustic models by name")
+    for name in models:
+        if not is_model_name(name):
+            raise VoiceError(f"{path}: models: {name!r} is no name for a model: only a-z, 0-9, '-', '_'; not 'vocoder'")
+    values["models"] = {name: _model_file(path, f"models.{name}", model) for name, model in models.items()}
+    values["vocoder"] = _model_file(path, "vocoder", values["vocoder"])
     defaults = values.get("defaults") or {}
     _check_keys(path, "defaults.", defaults, Defaults, optional={field.name for field in fields(Defaults)})
     try:
@@ -179,6 +187,11 @@ def read(folder: Path) -> Manifest:
     if not (folder / "LICENSE").is_file():
         raise VoiceError(f"{folder}: has no LICENSE file; add the text of {values['licence']}")
     return Manifest(**values)
+
+
+def is_model_name(name: object) -> bool:
+    """Whether a voice's acoustic model may be called so."""
+    return isinstance(name, str) and bool(NAME.fullmatch(name)) and name != "vocoder"
 
 
 def write(folder: Path, about: Manifest) -> None:
@@ -225,6 +238,19 @@ def _is_shipped(folder: Path) -> bool:
 
 def _listing() -> str:
     return ", ".join(_names()) or "none"
+
+
+def _model_file(path: Path, key: str, values: Any) -> ModelFile:
+    _check_keys(path, f"{key}.", values, ModelFile)
+    model = ModelFile(**values)
+    for part in ("kind", "file", "sha256"):
+        if not isinstance(getattr(model, part), str):
+            raise VoiceError(f"{path}: {key}.{part} is {getattr(model, part)!r}, expected text")
+    if not FILE.fullmatch(model.file):
+        raise VoiceError(f"{path}: {key}.file {model.file!r} is not a plain .safetensors name inside the folder")
+    if not re.fullmatch("[0-9a-f]{64}", model.sha256):
+        raise VoiceError(f"{path}: {key}.sha256 {model.sha256!r} is not a SHA-256 (64 hex digits)")
+    return model
 
 
 def _check_keys(path: Path, prefix: str, values: Any, kind: type, optional: Set[str] = frozenset()) -> None:

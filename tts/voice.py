@@ -16,18 +16,18 @@ from torch import Tensor
 from melstate.tts import manifest
 from melstate.tts.acoustic import AcousticModel, Controls, Frames
 from melstate.tts.audio import Audio
-from melstate.tts.manifest import Defaults, Manifest, ModelFile, VoiceError
+from melstate.tts.manifest import Defaults, Manifest, VoiceError
 from melstate.tts.timeline import Timeline
-from melstate.vocoders import checkpoint, kinds
+from melstate.tts.voice_folder import (
+    ACOUSTIC_MODELS,
+    VOCODERS,
+    check_model_name,
+    load_model,
+    save_model,
+    write_manifest,
+)
+from melstate.vocoders.checkpoint import write_atomic
 from melstate.vocoders.vocoder import Vocoder
-
-# kind → class, imported only when a voice of that kind is loaded.
-ACOUSTIC_MODELS = {
-    "fastspeech": "melstate.tts.fastspeech:FastSpeech",
-    "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
-    "overflow": "melstate.tts.overflow:OverFlow",
-}
-VOCODERS = kinds.KINDS
 
 STANDARD = Defaults()
 CONTROLS = tuple(field.name for field in fields(Controls))
@@ -59,6 +59,7 @@ class Voice:
     Args:
         name: [a-z0-9_-].
         acoustic, vocoder: models with equal mel contracts; put into eval mode.
+        model: what the voice calls this acoustic model, [a-z0-9_-]; its kind if None.
         language: BCP 47, e.g. "en-US".
         licence: SPDX identifier or short name of the voice's licence.
         description: one line.
@@ -74,6 +75,7 @@ class Voice:
         acoustic: AcousticModel,
         vocoder: Vocoder,
         *,
+        model: str | None = None,
         language: str,
         licence: str,
         description: str,
@@ -95,7 +97,8 @@ class Voice:
             from melstate.tts.text import FrontEnd as English
 
             front_end = cast(FrontEnd, English())
-        self.name, self.language, self.licence, self.description = name, language, licence, description
+        self.name, self.model = name, acoustic.kind if model is None else model
+        self.language, self.licence, self.description = language, licence, description
         self.licence_text, self.card, self.defaults = licence_text, card, defaults
         self.acoustic, self.vocoder = acoustic.eval(), vocoder.eval()
         self.front_end = front_end
@@ -114,13 +117,17 @@ class Voice:
         cls,
         name_or_path: str | Path = "kathleen",
         *,
+        model: str | None = None,
         device: str | torch.device = "cpu",
         front_end: FrontEnd | None = None,
     ) -> Voice:
         """Load a shipped voice by name, or a voice folder by Path or by a str with a path separator.
 
+        Args:
+            model: which of the voice's acoustic models is to speak; its default if None. The others are not read.
         Raises:
-            VoiceError (a ValueError): no such voice, or a broken one: licence, hash, tensors, symbols or mel at fault.
+            VoiceError (a ValueError): no such voice or model, or a broken one: licence, hash, tensors, symbols or mel
+                at fault.
             ValueError: the device cannot be used.
         """
         try:
@@ -129,13 +136,15 @@ class Voice:
             raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
         folder = manifest.find(name_or_path)
         about = manifest.read(folder)
-        acoustic = _load_model(folder, about, about.acoustic, ACOUSTIC_MODELS)
-        vocoder = _load_model(folder, about, about.vocoder, VOCODERS)
+        model = about.choose(model)
+        acoustic = load_model(folder, about, about.models[model], ACOUSTIC_MODELS)
+        vocoder = load_model(folder, about, about.vocoder, VOCODERS)
         card = folder / "card.md"
         return cls(
             about.name,
             cast(AcousticModel, acoustic.to(device)),
             cast(Vocoder, vocoder.to(device)),
+            model=model,
             language=about.language,
             licence=about.licence,
             description=about.description,
@@ -146,32 +155,28 @@ class Voice:
         )
 
     def save(self, folder: str | Path, *, half: bool = True) -> None:
-        """Write a complete voice folder; half stores the weights in fp16.
+        """Write a complete voice folder that speaks with this one model; half stores the weights in fp16.
 
-        voice.yaml, which makes the folder a voice, is written last: an interrupted save is refused at load.
+        voice.yaml, which makes the folder a voice, is written last: an interrupted save is refused at load. Model
+        files of a voice that was there before are removed.
 
-        Raises: VoiceError: a licence or the name is missing or malformed. ValueError: weights that are not finite.
+        Raises: VoiceError: a licence or a name is missing or malformed. ValueError: weights that are not finite.
         """
         folder = Path(folder)
         if not manifest.NAME.fullmatch(self.name):
             raise VoiceError(f"voice {self.name!r}: a name may hold only a-z, 0-9, '-' and '_'")
+        check_model_name(self.name, self.model)
         if not self.licence.strip() or not self.licence_text.strip():
             raise VoiceError(f"voice '{self.name}': a voice needs a licence and the licence's text")
         folder.mkdir(parents=True, exist_ok=True)
-        files = {}
-        for part, model, extra in (
-            ("acoustic", self.acoustic, {"symbols": _symbols_version()}),
-            ("vocoder", self.vocoder, {}),
-        ):
-            path = folder / f"{part}.safetensors"
-            checkpoint.save(path, model, half=half, extra=extra)
-            files[part] = ModelFile(model.kind, path.name, manifest.sha256(path))
-        checkpoint.write_atomic(folder / "LICENSE", self.licence_text.encode())
-        checkpoint.write_atomic(folder / "card.md", self.card.encode())
-        about = Manifest(
-            self.name, self.language, self.licence, self.description, files["acoustic"], files["vocoder"], self.defaults
+        models = {self.model: save_model(folder, self.model, self.acoustic, half)}
+        vocoder = save_model(folder, "vocoder", self.vocoder, half)
+        write_atomic(folder / "LICENSE", self.licence_text.encode())
+        write_atomic(folder / "card.md", self.card.encode())
+        write_manifest(
+            folder,
+            Manifest(self.name, self.language, self.licence, self.description, models, vocoder, self.defaults),
         )
-        manifest.write(folder, about)
 
     def synthesize(self, text: str, **controls: Any) -> Audio:
         """The whole speech: `stream`, joined. Takes the same controls."""
@@ -355,26 +360,3 @@ def _names(sentence: Sentence) -> list[str]:
     from melstate.tts.text.symbols import SYMBOLS
 
     return [SYMBOLS[i] for i in sentence.ids]
-
-
-def _symbols_version() -> int:
-    from melstate.tts.text.symbols import VERSION
-
-    return VERSION
-
-
-def _load_model(folder: Path, about: Manifest, model: ModelFile, classes: dict[str, str]) -> torch.nn.Module:
-    """Read, check and build one of a voice's two models."""
-    path = manifest.model_path(folder, about, model)
-    try:
-        loaded = checkpoint.read(path)
-        if loaded.kind != model.kind:
-            raise ValueError(f"{path}: holds a {loaded.kind!r}, {manifest.MANIFEST} says {model.kind!r}")
-        if classes is ACOUSTIC_MODELS and loaded.extra.get("symbols") != _symbols_version():
-            raise ValueError(
-                f"{path}: trained on symbols version {loaded.extra.get('symbols')!r}, the front end has "
-                f"{_symbols_version()}; retrain it or install the melstate that made it"
-            )
-        return checkpoint.build(loaded, classes)
-    except (ValueError, OSError) as error:
-        raise VoiceError(f"voice '{about.name}': {error}") from error

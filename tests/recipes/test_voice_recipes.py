@@ -93,6 +93,38 @@ def test_export_refuses_what_would_not_load(runs, capsys):
     refused(message="config.yaml: missing")
 
 
+def test_export_adds_a_model_to_a_voice(runs, capsys):
+    assert exported("--gain", "6") == 0
+    other = tiny_voice.TinyAcoustic()
+    torch.nn.init.constant_(other.embedding.weight, -4.0)
+    checkpoint.save(runs / "other.safetensors", other, extra={"symbols": 1})
+    (runs / "commands").write_text("python -m melstate.recipes.train experiment=other\n")
+    before = (runs / "voice" / "card.md").read_text()
+    add = ["voice", "--add", "--acoustic", "other.safetensors", "--model", "other", "--commands", "commands"]
+    for _ in range(2):  # the second time it takes its own place
+        assert export.main(add) == 0
+    assert "voice 'voice' (CC0-1.0), models tiny_acoustic, other, " in capsys.readouterr().out
+    default, added = Voice.load(runs / "voice"), Voice.load(runs / "voice", model="other")
+    assert default.model == "tiny_acoustic" and added.defaults.gain == 6.0 and added.licence == "CC0-1.0"
+    assert added.card.startswith(before) and added.card.count("## Model other\n") == 1
+    assert "speaks with `--model other`" in added.card and "    python -m melstate.recipes.train" in added.card
+
+    def refused(*args, message):
+        assert export.main([*args]) == 1
+        assert message in capsys.readouterr().err
+
+    refused("none", "--add", "--acoustic", "other.safetensors", message="no folder with a voice.yaml there")
+    refused("voice", "--add", "--acoustic", "vocoder", message="expected one of")
+    refused("voice", "--add", "--acoustic", "other.safetensors", "--model", "vocoder", message="not be 'vocoder'")
+    for args, message in (
+        (["--add", "--licence", "CC0-1.0"], "--add keeps the voice as it is; leave out --licence"),
+        (["--licence", "CC0-1.0"], "a new voice needs --vocoder, --licence-file, --description; --add extends"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main(["voice", "--acoustic", "other.safetensors", *args])
+        assert message in capsys.readouterr().err
+
+
 def test_silent_models_are_not_exported(runs, capsys):
     vocoder = tiny_voice.TinyVocoder()
     torch.nn.init.zeros_(vocoder.head.weight)

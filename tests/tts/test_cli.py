@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_voice
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from melstate.tts import cli, manifest
 from melstate.tts.acoustic import Controls
 from melstate.tts.arguments import RANGES
 from melstate.tts.text.characters import TextWarning
+from melstate.tts.voice_folder import add_model
 from melstate.vocoders import wav
 
 
@@ -178,7 +180,29 @@ def test_plot_draws_a_picture(run, here):
 def test_list_voices(run):
     assert run("--list-voices", voice=None) == (0, b"tiny  en-US  CC0-1.0  untrained, for tests\n", "")
     code, out, _ = run("--list-voices", "--json", voice=None)
-    assert code == 0 and json.loads(out)[0]["name"] == "tiny"
+    assert code == 0 and json.loads(out)[0]["name"] == "tiny" and json.loads(out)[0]["models"] == ["tiny_acoustic"]
+
+
+def test_model_picks_one_of_the_voices_models(run, here):
+    tiny_voice.tiny_voice().save(here / "mine")
+    other = tiny_voice.TinyAcoustic()
+    torch.nn.init.constant_(other.embedding.weight, -5.0)
+    add_model(here / "mine", other, "other")
+    code, out, _ = run("Hello.", "-o", "x.wav", voice="./mine")
+    assert code == 0 and out.startswith(b"tiny (CC0-1.0)")
+    code, out, _ = run("Hello.", "-o", "y.wav", "--model", "other", voice="./mine")
+    assert code == 0 and out.startswith(b"tiny other (CC0-1.0)")
+    assert np.abs(read(here / "x.wav") - read(here / "y.wav")).max() > 1e-3
+    code, out, _ = run("Hello.", "-o", "y.wav", "--model", "other", "--json", voice="./mine")
+    assert json.loads(out)["model"] == "other"
+    fails(
+        run("Hello.", "--model", "lina", voice="./mine"),
+        4,
+        "has no model 'lina'; its models: tiny_acoustic (default), other",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "SHIPPED", here)
+        assert run("--list-voices", voice=None)[1].endswith(b"(models: tiny_acoustic, other)\n")
 
 
 def test_version_and_help(capsys):
@@ -446,7 +470,14 @@ def test_speaking_imports_only_what_it_needs(voices, tmp_path):
 
 
 def test_failures_known_before_speaking_do_not_import_torch(run_python, tmp_path):
-    for args in (["--help"], ["--list-voices"], ["hi", "--voice", "amy"], [""], ["hi", "-o", "x.xyz"]):
+    for args in (
+        ["--help"],
+        ["--list-voices"],
+        ["hi", "--voice", "amy"],
+        ["hi", "--model", "amy"],
+        [""],
+        ["hi", "-o", "x.xyz"],
+    ):
         code = f"import sys\nfrom melstate.tts import cli\ntry: cli.main({args!r})\nexcept SystemExit: pass\n"
         modules = run_python(code + "print(*sys.modules)").split()
         assert "melstate.tts.cli" in modules and "torch" not in modules and "numpy" not in modules, args

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from melstate.tts import manifest
 from melstate.tts.manifest import Defaults, VoiceError
 from melstate.tts.voice import Voice
+from melstate.tts.voice_folder import add_model
 from melstate.vocoders import checkpoint
 from melstate.vocoders.mel import MelConfig
 
@@ -48,14 +49,18 @@ def edit_tensors(folder, part, change, head=None):
 
 def rehash(folder, part):
     digest = manifest.sha256(folder / f"{part}.safetensors")
-    edit(folder, lambda values: values[part].update(sha256=digest))
+    edit(folder, lambda values: (values if part == "vocoder" else values["models"])[part].update(sha256=digest))
+
+
+def tiny_model(values):
+    return values["models"]["tiny_acoustic"]
 
 
 def test_round_trip(tiny, tiny_folder):
     assert sorted(entry.name for entry in tiny_folder.iterdir()) == [
         "LICENSE",
-        "acoustic.safetensors",
         "card.md",
+        "tiny_acoustic.safetensors",
         "vocoder.safetensors",
         "voice.yaml",
     ]
@@ -93,8 +98,8 @@ def test_a_relative_folder_works(tiny_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(colour="red"), "unknown key 'colour'; known: acoustic"),
-        (lambda v: v["acoustic"].update(size=3), "unknown key 'acoustic.size'"),
+        (lambda v: v.update(colour="red"), "unknown key 'colour'; known: defaults"),
+        (lambda v: tiny_model(v).update(size=3), "unknown key 'models.tiny_acoustic.size'"),
         (lambda v: v.update(defaults={"loudness": 1}), "unknown key 'defaults.loudness'"),
         (lambda v: v.pop("licence"), "'licence' is missing; a voice needs its licence"),
         (lambda v: v.update(licence=""), "'licence' is missing"),
@@ -104,16 +109,21 @@ def test_a_relative_folder_works(tiny_folder, monkeypatch):
         (lambda v: v["vocoder"].update(sha256="abc"), "vocoder.sha256 'abc' is not a SHA-256"),
         (lambda v: v["vocoder"].update(sha256="0" * 64), r"has SHA-256 [0-9a-f]{64}, voice.yaml says 0000"),
         (lambda v: v["vocoder"].update(sha256=123), "vocoder.sha256 is 123, expected text"),
-        (lambda v: v["acoustic"].update(file="../acoustic.safetensors"), "not a plain .safetensors name"),
-        (lambda v: v["acoustic"].update(file="/etc/passwd"), "not a plain .safetensors name"),
-        (lambda v: v["acoustic"].update(file="a\0.safetensors"), "not a plain .safetensors name"),
-        (lambda v: v["acoustic"].update(file="none.safetensors"), "none.safetensors is missing"),
+        (lambda v: tiny_model(v).update(file="../acoustic.safetensors"), "not a plain .safetensors name"),
+        (lambda v: tiny_model(v).update(file="/etc/passwd"), "not a plain .safetensors name"),
+        (lambda v: tiny_model(v).update(file="a\0.safetensors"), "not a plain .safetensors name"),
+        (lambda v: tiny_model(v).update(file="none.safetensors"), "none.safetensors is missing"),
         (
-            lambda v: v["acoustic"].update(kind="tiny_vocoder"),
+            lambda v: tiny_model(v).update(kind="tiny_vocoder"),
             "'tiny_acoustic', voice.yaml says 'tiny_vocoder'",
         ),
-        (lambda v: v.update(acoustic="x"), "acoustic is 'x', expected keys"),
-        (lambda v: v.update(format=2), "voice format 2, this version reads 1"),
+        (lambda v: v.update(models="x"), "models is 'x', expected acoustic models by name"),
+        (lambda v: v.update(models={}), "models is {}, expected acoustic models by name"),
+        (lambda v: v["models"].update(more="x"), "models.more is 'x', expected keys"),
+        (lambda v: v["models"].update({"../x": tiny_model(v)}), "models: '../x' is no name for a model"),
+        (lambda v: v["models"].update({7: tiny_model(v)}), "models: 7 is no name for a model"),
+        (lambda v: v["models"].update(vocoder=tiny_model(v)), "models: 'vocoder' is no name for a model"),
+        (lambda v: v.update(format=1), "voice format 1, this version reads 2"),
         (lambda v: v.pop("format"), "voice format None"),
         (lambda v: v.update(name="../x"), "name '../x' may hold only"),
         (lambda v: v.update(name=7), "name is 7, expected text"),
@@ -150,10 +160,10 @@ def test_a_voice_without_licence_text_is_refused(tiny_folder):
         tiny_voice.tiny_voice(licence_text=" ").save(tiny_folder)
 
 
-@pytest.mark.parametrize("part", ["acoustic", "vocoder"])
+@pytest.mark.parametrize("part", ["tiny_acoustic", "vocoder"])
 @pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "nan", "inf"])
 def test_bad_tensors_are_refused_by_name(tiny_folder, part, fault):
-    name = {"acoustic": "embedding.weight", "vocoder": "head.weight"}[part]
+    name = {"tiny_acoustic": "embedding.weight", "vocoder": "head.weight"}[part]
 
     def change(tensors):
         if fault == "missing":
@@ -190,12 +200,92 @@ def test_models_that_do_not_fit_each_other_are_refused(tiny, tiny_folder):
 
 
 def test_another_symbol_table_is_refused(tiny_folder):
-    edit_tensors(tiny_folder, "acoustic", lambda tensors: None, head={"extra": {"symbols": 99}})
+    edit_tensors(tiny_folder, "tiny_acoustic", lambda tensors: None, head={"extra": {"symbols": 99}})
     with pytest.raises(VoiceError, match="trained on symbols version 99, the front end has 1"):
         load(tiny_folder)
-    edit_tensors(tiny_folder, "acoustic", lambda tensors: None, head={"extra": {}})
+    edit_tensors(tiny_folder, "tiny_acoustic", lambda tensors: None, head={"extra": {}})
     with pytest.raises(VoiceError, match="trained on symbols version None"):
         load(tiny_folder)
+
+
+@pytest.fixture
+def two_models(tiny_folder):
+    """The tiny voice with a second model, called "other", that speaks otherwise."""
+    other = tiny_voice.TinyAcoustic()
+    torch.nn.init.constant_(other.embedding.weight, -5.0)
+    assert add_model(tiny_folder, other, "other") == "other"
+    return tiny_folder
+
+
+def load_model(folder, model):
+    return Voice.load(folder, model=model, front_end=tiny_voice.TinyFrontEnd())
+
+
+def test_a_voice_speaks_with_the_model_that_is_asked_for(two_models):
+    about = manifest.read(two_models)
+    assert list(about.models) == ["tiny_acoustic", "other"] and about.models["other"].file == "other.safetensors"
+    default, named, other = (load_model(two_models, name) for name in (None, "tiny_acoustic", "other"))
+    assert (default.model, named.model, other.model) == ("tiny_acoustic", "tiny_acoustic", "other")
+    spoken = [voice.synthesize("Hello.", variation=0.0).samples for voice in (default, named, other)]
+    assert np.array_equal(spoken[0], spoken[1]) and np.abs(spoken[0] - spoken[2]).max() > 1e-3
+    assert float(other.acoustic.embedding.weight.detach().std()) == 0
+
+
+def test_only_the_model_that_speaks_is_read(two_models):
+    (two_models / "other.safetensors").write_bytes(b"damaged")
+    assert load_model(two_models, None).model == "tiny_acoustic"
+    with pytest.raises(VoiceError, match="other.safetensors has SHA-256"):
+        load_model(two_models, "other")
+
+
+@pytest.mark.parametrize("model", ["lina", "", "../other", "other.safetensors", "vocoder", "x" * 500])
+def test_unknown_models_are_refused_with_those_there_are(two_models, model):
+    with pytest.raises(VoiceError, match="its models: tiny_acoustic \\(default\\), other$") as caught:
+        load_model(two_models, model)
+    assert "voice 'tiny': has no model" in str(caught.value) and len(str(caught.value)) < 250
+
+
+def test_a_model_takes_its_namesakes_place(two_models):
+    again = tiny_voice.TinyAcoustic()
+    torch.nn.init.constant_(again.embedding.weight, 3.0)
+    add_model(two_models, again, "other")
+    assert list(manifest.read(two_models).models) == ["tiny_acoustic", "other"]
+    assert float(load_model(two_models, "other").acoustic.embedding.weight.detach().mean()) == 3.0
+    default = tiny_voice.TinyAcoustic()
+    add_model(two_models, default)
+    assert list(manifest.read(two_models).models) == ["tiny_acoustic", "other"]
+
+
+def test_saving_over_a_voice_leaves_no_models_of_its_own(two_models):
+    load_model(two_models, "other").save(two_models)
+    assert sorted(entry.name for entry in two_models.glob("*.safetensors")) == [
+        "other.safetensors",
+        "vocoder.safetensors",
+    ]
+    assert list(manifest.read(two_models).models) == ["other"]
+
+
+def test_models_that_cannot_be_added_change_nothing(tiny_folder):
+    before = {entry.name: entry.read_bytes() for entry in tiny_folder.iterdir()}
+    acoustic = tiny_voice.TinyAcoustic()
+    for name in ("vocoder", "../x", "Other", ""):
+        with pytest.raises(VoiceError, match="a name may hold only a-z"):
+            add_model(tiny_folder, acoustic, name)
+    with pytest.raises(VoiceError, match="mels of model 'wide' and of its vocoder differ: hop 300 != 256"):
+        add_model(tiny_folder, tiny_voice.TinyAcoustic(mel=MelConfig(hop=300).to_dict()), "wide")
+    torch.nn.init.constant_(acoustic.embedding.weight, float("nan"))
+    with pytest.raises(ValueError, match="embedding.weight' holds NaN"):
+        add_model(tiny_folder, acoustic, "other")
+    with pytest.raises(VoiceError, match="cannot be read"):
+        add_model(tiny_folder.parent, tiny_voice.TinyAcoustic(), "other")
+    edit(tiny_folder, lambda v: v.update(models={"first": tiny_model(v)}))
+    with pytest.raises(VoiceError, match="tiny_acoustic.safetensors holds its model 'first'; choose another name"):
+        add_model(tiny_folder, tiny_voice.TinyAcoustic())
+    edit(tiny_folder, lambda v: v.update(models={"tiny_acoustic": v["models"]["first"]}))
+    after = {entry.name: entry.read_bytes() for entry in tiny_folder.iterdir()}
+    assert {k: v for k, v in after.items() if k != "voice.yaml"} == {
+        k: v for k, v in before.items() if k != "voice.yaml"
+    }
 
 
 def test_links_out_of_the_folder_are_refused(tiny_folder):
