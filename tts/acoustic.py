@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from melstate.vocoders.mel import MelConfig
 
 
+class SpeechWarning(UserWarning):
+    """What was spoken is not wholly what was to be spoken."""
+
+
 class Batch(NamedTuple):
     """Padded training utterances. Lengths tell what is real; padding is 0.
 

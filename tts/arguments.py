@@ -12,6 +12,7 @@ from typing import NoReturn
 USAGE = 2
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 PICTURES = (".png", ".svg", ".pdf")
+TIMES = (".srt", ".json")
 # The limits of melstate.tts.acoustic.Controls, which would import torch.
 RANGES = {"speed": (0.25, 4), "pitch": (-12, 12), "energy": (-20, 20), "pause": (0, 10), "variation": (0, 3)}
 
@@ -62,6 +63,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="same seed, same audio (default 0)")
     add("--play", action="store_true", help="play it; without -o no file is written")
     add("--plot", metavar="FILE", help="draw waveform, mel and phones over time (.png, .svg or .pdf)")
+    add(
+        "--timestamps",
+        metavar="FILE",
+        help="write subtitles (.srt) or the times of sentences, words and phones (.json) as the speech is made",
+    )
     add("--json", action="store_true", help="print the result, with the times of words and phones, as JSON")
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
     add(
@@ -88,6 +94,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"-o {args.output}: unknown suffix; use one of {', '.join(SUFFIXES)}")
     if args.plot is not None and Path(args.plot).suffix.lower() not in PICTURES:
         parser.error(f"--plot {args.plot}: unknown suffix; use one of {', '.join(PICTURES)}")
+    if args.timestamps is not None and Path(args.timestamps).suffix.lower() not in TIMES:
+        parser.error(f"--timestamps {args.timestamps}: unknown suffix; use one of {', '.join(TIMES)}")
     return args
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
@@ -23,6 +23,51 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How completely sentences were spoken, by the frames that each of their symbols got.
+
+    Attributes:
+        sentences, in_order: how many, and how many went through their symbols in order and through none twice.
+        phones, spoken: how many, and how many of them got a frame.
+        shortest: fewest frames of a phone; None where there is none.
+    """
+
+    sentences: int = 0
+    in_order: int = 0
+    phones: int = 0
+    spoken: int = 0
+    shortest: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """No phone was skipped or repeated."""
+        return self.spoken == self.phones and self.in_order == self.sentences
+
+    def __add__(self, other: Coverage) -> Coverage:
+        counts = [count for count in (self.shortest, other.shortest) if count is not None]
+        return Coverage(
+            self.sentences + other.sentences,
+            self.in_order + other.in_order,
+            self.phones + other.phones,
+            self.spoken + other.spoken,
+            min(counts, default=None),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        share = self.spoken / self.phones if self.phones else 1.0
+        return {"complete": self.complete, "share": share, **asdict(self)}
+
+
+class SpokenSentence(NamedTuple):
+    """A sentence as it is written, when it is spoken (seconds, as in Span), and how completely."""
+
+    text: str
+    start: float
+    end: float
+    coverage: Coverage
+
+
+@dataclass(frozen=True)
 class Audio:
     """Mono speech.
 
@@ -31,6 +76,7 @@ class Audio:
         sample_rate: Hz.
         words: the spoken words that end in this piece; in a stream, times count from the first piece's start.
         phones: likewise its symbols: phones, punctuation pauses, and the edges "^" and "$".
+        sentences: likewise its sentences; the silence between two belongs to neither.
         progress: part of the text spoken at the end of this piece, 0–1.
     """
 
@@ -38,11 +84,17 @@ class Audio:
     sample_rate: int
     words: tuple[Span, ...] = ()
     phones: tuple[Span, ...] = ()
+    sentences: tuple[SpokenSentence, ...] = ()
     progress: float = 1.0
 
     @property
     def seconds(self) -> float:
         return len(self.samples) / self.sample_rate
+
+    @property
+    def coverage(self) -> Coverage:
+        """Of all its sentences."""
+        return sum((sentence.coverage for sentence in self.sentences), Coverage())
 
     def save(self, path: str | Path) -> None:
         """Write wav, flac, ogg or mp3 by suffix, whole or not at all. Raises ValueError on any other suffix."""
@@ -50,6 +102,13 @@ class Audio:
             # libsndfile's Vorbis encoder overflows its stack on one huge block
             for start in range(0, len(self.samples), self.sample_rate):
                 writer.write(self.samples[start : start + self.sample_rate])
+
+    def save_timestamps(self, path: str | Path) -> None:
+        """Write subtitles (.srt) or the times of sentences, words and phones (.json): see melstate.tts.timestamps."""
+        from melstate.tts import timestamps
+
+        with timestamps.writer(path) as add:
+            add(self)
 
     @classmethod
     def join(cls, pieces: Sequence[Audio]) -> Audio:
@@ -62,6 +121,7 @@ class Audio:
             rates.pop(),
             tuple(span for piece in pieces for span in piece.words),
             tuple(span for piece in pieces for span in piece.phones),
+            tuple(sentence for piece in pieces for sentence in piece.sentences),
             pieces[-1].progress,
         )
 

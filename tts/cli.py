@@ -100,7 +100,7 @@ def _speak(args: argparse.Namespace) -> None:
     text = _read_text(args)
     target = _target(args, text)
     _check_voice(args)
-    for folder in [Path(path).parent for path in (target, args.plot) if path is not None]:
+    for folder in [Path(path).parent for path in (target, args.plot, args.timestamps) if path is not None]:
         if not folder.is_dir():
             raise Problem(RESOURCES, f"{folder}: no such folder to write to")
     cautions: list[str] = []
@@ -111,6 +111,8 @@ def _speak(args: argparse.Namespace) -> None:
         result = _run(args, voice, text, target)
     where = {"-": "standard output", None: "loudspeaker"}.get(args.output if target is None else str(target), target)
     if args.json:
+        from melstate.tts import timestamps
+
         report: dict[str, Any] = {
             "voice": voice.name,
             "model": voice.model,
@@ -123,8 +125,9 @@ def _speak(args: argparse.Namespace) -> None:
             "load_seconds": round(load, 4),
             "first_sound_seconds": round(result.first_sound, 4),
             "times_real_time": round(result.times_real_time, 2),
-            "words": _spans(result.words),
-            "phones": _spans(result.phones),
+            "coverage": result.coverage.to_dict(),
+            "words": [timestamps.span_dict(span) for span in result.words],
+            "phones": [timestamps.span_dict(span) for span in result.phones],
             "warnings": cautions,
         }
         line = json.dumps(report, ensure_ascii=False)
@@ -229,12 +232,15 @@ class _Result:
     """What is known of the speech when it is over."""
 
     def __init__(self, sample_rate: int) -> None:
+        from melstate.tts.audio import Coverage
+
         self.sample_rate = sample_rate
         self.samples = 0
         self.first_sound = 0.0  # seconds from the request
         self.working = 0.0  # seconds spent making speech, playing and writing not counted
         self.words: list[Span] = []
         self.phones: list[Span] = []
+        self.coverage = Coverage()
 
     @property
     def seconds(self) -> float:
@@ -249,7 +255,7 @@ def _run(args: argparse.Namespace, voice: Voice, text: str, target: Path | None)
     """Speak into every sink that was asked for."""
     import numpy as np
 
-    from melstate.tts import sinks
+    from melstate.tts import sinks, timestamps
 
     names = ("speed", "pitch", "energy", "pause", "variation", "seed")
     stream = voice.stream(text, **{name: getattr(args, name) for name in names})
@@ -265,10 +271,19 @@ def _run(args: argparse.Namespace, voice: Voice, text: str, target: Path | None)
             writers.append(stack.enter_context(_speaker(voice.sample_rate)))
         if args.plot is not None:
             writers.append(kept.append)
+        listeners: list[Callable[[Audio], None]] = []
+        if args.timestamps is not None:
+            about = {"voice": voice.name, "model": voice.model}
+            stack.enter_context(_output_errors(args.timestamps))
+            listeners.append(stack.enter_context(timestamps.writer(args.timestamps, about)))
         advance = stack.enter_context(_progress(len(text)))
         for audio in _timed(stream, result):
-            for write in writers:
-                write(audio.samples)
+            with _output_errors(target or args.output):
+                for write in writers:
+                    write(audio.samples)
+            for listen in listeners:
+                listen(audio)
+            result.coverage += audio.coverage
             if args.json or args.plot is not None:
                 result.words += audio.words
                 result.phones += audio.phones
@@ -359,13 +374,15 @@ def _progress(characters: int) -> Iterator[Callable[[float, _Result], None]]:
 
 @contextmanager
 def _warnings_as_lines(seen: list[str]) -> Iterator[None]:
-    """What the front end warns of becomes a line each on standard error; others' warnings are not for the listener."""
-
-    from melstate.tts.text.characters import TextWarning
+    """What the front end and the voice warn of is a line each on standard error; others' warnings are not for the
+    listener."""
 
     def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        from melstate.tts.acoustic import SpeechWarning
+        from melstate.tts.text.characters import TextWarning
+
         text = " ".join(str(message).split())
-        if not issubclass(category, TextWarning) or text in seen:
+        if not issubclass(category, TextWarning | SpeechWarning) or text in seen:
             return
         seen.append(text)
         if len(seen) <= MOST_WARNINGS:
@@ -376,10 +393,6 @@ def _warnings_as_lines(seen: list[str]) -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show  # type: ignore[assignment]
         yield
-
-
-def _spans(spans: list[Span]) -> list[dict[str, Any]]:
-    return [{"text": span.text, "start": round(span.start, 4), "end": round(span.end, 4)} for span in spans]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from melstate.kernels.emission import emissions, gaussian
 from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_viterbi
 from melstate.mixers.mixer import create
-from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames, SpeechWarning
 from melstate.tts.conv_lstm_encoder import ConvLSTMEncoder
 from melstate.tts.encoder import Encoder
 from melstate.tts.text import symbols as table
@@ -34,7 +34,7 @@ FURTHEST = 3.0  # corpus deviations of prosody that are shown to the model
 PLAIN = Controls()
 
 
-class LongSymbolWarning(UserWarning):
+class LongSymbolWarning(SpeechWarning):
     """A symbol did not end by itself and was ended at the cap."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import count
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from melstate.tts import manifest
-from melstate.tts.acoustic import AcousticModel, Controls, Frames
-from melstate.tts.audio import Audio
+from melstate.tts.acoustic import AcousticModel, Controls, Frames, SpeechWarning
+from melstate.tts.audio import Audio, SpokenSentence
 from melstate.tts.manifest import Defaults, Manifest, VoiceError
 from melstate.tts.timeline import Timeline
 from melstate.tts.voice_folder import (
@@ -205,6 +206,8 @@ class Voice:
         Raises:
             ValueError: a control out of range, or (at the first piece) text that holds nothing to speak.
             RuntimeError: the model gave audio that is not finite; the sentence is named.
+        Warns:
+            SpeechWarning: the model left out or repeated phones, or cut one that did not end.
         """
         asked = {"speed": speed, "pitch": pitch, "energy": energy, "pause": pause, "variation": variation}
         controls = Controls(**{k: getattr(self.defaults, k) if v is None else v for k, v in asked.items()})
@@ -254,13 +257,16 @@ class Voice:
     ) -> Iterator[Audio]:
         """One sentence; offset: samples before it."""
         rate, hop = self.sample_rate, self.vocoder.mel.hop
-        timeline = Timeline(sentence.words, _names(sentence), sentence.word_of, offset / rate, hop / rate)
+        timeline = Timeline(
+            sentence.text, sentence.words, _names(sentence), sentence.word_of, start=offset, hop=hop, rate=rate
+        )
         gain = 10 ** (self.defaults.gain / 20)
         state, samples = None, 0
         for frames, final in _regroup(self._frames(sentence, controls, generator, chunk), chunk or 1):
             timeline.add(frames.symbol)
-            if final:
-                timeline.finish()
+            spoken = (timeline.finish(),) if final else ()
+            if spoken and not spoken[0].coverage.complete:
+                _warn_of(spoken[0])
             with torch.inference_mode():
                 f0 = frames.f0 if self.vocoder.takes_f0 and self.defaults.f0 == "predicted" else None
                 made, state = self.vocoder.stream(
@@ -275,7 +281,7 @@ class Voice:
             samples += len(piece)
             if len(piece) or final:
                 words, phones = timeline.release(float("inf") if final else (offset + samples) / rate)
-                yield Audio(piece, rate, words, phones, progress)
+                yield Audio(piece, rate, words, phones, spoken, progress)
 
     def _frames(
         self, sentence: Sentence, controls: Controls, generator: torch.Generator, chunk: int | None
@@ -349,6 +355,16 @@ def _why_silent(text: str) -> str:
     if text.isspace():
         return "nothing to speak: the text holds only white space"
     return f"nothing to speak: {_shorten(text)!r} holds no word, number or letter that can be spoken"
+
+
+def _warn_of(sentence: SpokenSentence) -> None:
+    found = sentence.coverage
+    order = "" if found.in_order else ", out of order"
+    warnings.warn(
+        f"{_shorten(sentence.text)!r}: {found.spoken} of {found.phones} phones were spoken{order}",
+        SpeechWarning,
+        stacklevel=2,
+    )
 
 
 def _shorten(text: str, width: int = 60) -> str:

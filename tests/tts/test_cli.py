@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import melstate.tts.text
 from melstate.tts import cli, manifest
-from melstate.tts.acoustic import Controls
+from melstate.tts.acoustic import Controls, Frames
 from melstate.tts.arguments import RANGES
 from melstate.tts.text.characters import TextWarning
 from melstate.tts.voice_folder import add_model
@@ -168,6 +168,28 @@ def test_json_tells_all(run, here):
     assert report["first_sound_seconds"] > 0 and report["times_real_time"] > 0
 
 
+def test_timestamps_are_written_beside_the_speech(run, here):
+    assert run("Hello there. World.", "--timestamps", "x.json", "-o", "x.wav")[0] == 0
+    found = json.loads((here / "x.json").read_text())
+    assert found["samples"] == len(read(here / "x.wav")) and found["coverage"]["complete"]
+    assert (found["voice"], found["model"], len(found["sentences"])) == ("tiny", "tiny_acoustic", 2)
+    assert run("Hello there. World.", "--timestamps", "x.srt", "-o", "-")[0] == 0
+    assert (here / "x.srt").read_text().startswith("1\n00:00:00,") and "Hello there." in (here / "x.srt").read_text()
+    assert sorted(os.listdir(here)) == ["x.json", "x.srt", "x.wav"]
+
+
+def test_phones_that_a_model_leaves_out_are_a_warning_and_in_the_report(run, here, monkeypatch):
+    def skips(self, phones, **options):
+        mel = torch.zeros(80, 6)
+        yield Frames(mel, None, torch.tensor([0, 1, 1, 3, 4, 5]))
+
+    monkeypatch.setattr(tiny_voice.TinyAcoustic, "stream", skips)
+    code, out, err = run("hello", "-o", "x.wav", "--json")
+    assert code == 0 and err == "synthesize: warning: 'hello': 4 of 5 phones were spoken\n"
+    report = json.loads(out)
+    assert report["coverage"]["share"] == 0.8 and not report["coverage"]["complete"] and len(report["warnings"]) == 1
+
+
 def test_plot_draws_a_picture(run, here):
     assert run("Hi.", "--plot", "x.png", "-o", "x.wav")[0] == 0
     assert (here / "x.png").read_bytes().startswith(b"\x89PNG")
@@ -229,6 +251,7 @@ def test_version_and_help(capsys):
         (["a", "-o", "x.xyz"], "unknown suffix; use one of .wav"),
         (["a", "-o", "x"], "unknown suffix"),
         (["a", "--plot", "x.gif"], "unknown suffix; use one of .png"),
+        (["a", "--timestamps", "x.vtt"], "unknown suffix; use one of .srt, .json"),
         (["a", "--nonsense"], "unrecognized arguments"),
     ],
 )
@@ -294,6 +317,11 @@ def test_devices_that_are_not_there(run):
 def test_places_that_cannot_be_written(run, here):
     fails(run("Hello.", "-o", "none/x.wav"), 5, "none: no such folder to write to")
     fails(run("Hello.", "-o", "x.wav", "--plot", "none/x.png"), 5, "none: no such folder")
+    fails(run("Hello.", "-o", "x.wav", "--timestamps", "none/x.srt"), 5, "none: no such folder")
+    (here / "x.srt").mkdir()
+    fails(run("Hello.", "-o", "x.wav", "--timestamps", "x.srt"), 5, "x.srt: cannot be written: Is a directory")
+    (here / "x.srt").rmdir()
+    assert os.listdir(here) == []
     (here / "x.wav").mkdir()
     fails(run("Hello.", "-o", "x.wav"), 5, "x.wav: cannot be written: Is a directory")
     assert os.listdir(here) == ["x.wav"]
