@@ -1,50 +1,66 @@
 """How well can a voice be understood? An independent recogniser reads the voice and the recordings of the same prompts.
 
     python -m melstate.recipes.evaluate ../shared/data/kathleen --voice kathleen --dev-prompts 40
+    python -m melstate.recipes.evaluate ../shared/data/kathleen --voice kathleen --model fastspeech --model neural_hmm
     python -m melstate.recipes.evaluate ../shared/data/kathleen --vocoder runs/vocoder/model.safetensors
 
 Prompts are the development prompts that training holds out (same count and seed: recipes/data/split.py), one recording
-of each, or the ids of --ids. Three conditions: the recordings, the voice speaking the prompts, and copy synthesis (the
-recordings' mels through the vocoder alone). Word error rates come with 95 % intervals over prompts; the ratio to the
-recordings is the figure to compare, since the recogniser's own errors are in both.
+of each, or the ids of --ids. Conditions: the recordings, the voice speaking the prompts with each of the models that
+are asked for, and copy synthesis (the recordings' mels through the vocoder alone). Word error rates come with 95 %
+intervals over prompts; the ratio to the recordings is the figure to compare, since the recogniser's own errors are in
+both. Of a voice are measured too: real-time factor, time to the first sound (median, streamed), parameters, and
+coverage, the share of phones that were spoken, which is 100 % only if all were, in order and once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import l1_loss
 
 from melstate.recipes import reader
 from melstate.recipes.data.corpus import Utterance, read_ljspeech
 from melstate.recipes.data.split import prompt_key, split_by_prompt
 from melstate.recipes.models import read_vocoder
+from melstate.tts.audio import Audio, Coverage
 from melstate.tts.voice import Voice
 from melstate.vocoders import wav
 from melstate.vocoders.mel import log_mel
 from melstate.vocoders.vocoder import Vocoder
 
-Speak = Callable[[Utterance], tuple[np.ndarray, int]]  # → samples, sample rate
+Speak = Callable[[Utterance], Iterator[Audio]]
 
 
 @dataclass
 class Condition:
-    """One way to say all prompts: its audio, what was read, and how long it took to make."""
+    """One way to say all prompts: its audio, what was read, and how long it took to make.
+
+    Attributes:
+        first_sounds: seconds to the first piece of each prompt.
+        coverage: of the prompts' phones.
+        parameters: of the models that speak; None for recordings.
+        mel_l1: between copies and recordings.
+    """
 
     name: str
     transcripts: list[str]
     score: reader.Score
     audio_seconds: float
     making_seconds: float
+    first_sounds: list[float]
+    coverage: Coverage
+    parameters: int | None = None
     mel_l1: float | None = None
 
     @property
@@ -78,26 +94,23 @@ def choose(
 def speak_with(voice: Voice, seed: int = 0) -> Speak:
     """The voice says the prompt."""
 
-    def speak(utterance: Utterance) -> tuple[np.ndarray, int]:
-        return voice.synthesize(utterance.text, seed=seed).samples, voice.sample_rate
-
-    return speak
+    return lambda utterance: voice.stream(utterance.text, seed=seed)
 
 
 def copy_with(vocoder: Vocoder) -> Speak:
     """The vocoder says the recording's own mel."""
 
-    def speak(utterance: Utterance) -> tuple[np.ndarray, int]:
+    def speak(utterance: Utterance) -> Iterator[Audio]:
         audio, rate = wav.read(utterance.audio, vocoder.mel.sample_rate)
         with torch.inference_mode():
             made = vocoder(log_mel(torch.from_numpy(audio), vocoder.mel)[None])[0]
-        return made.float().numpy(), rate
+        yield Audio(made.float().numpy(), rate)
 
     return speak
 
 
-def recording(utterance: Utterance) -> tuple[np.ndarray, int]:
-    return wav.read(utterance.audio)
+def recording(utterance: Utterance) -> Iterator[Audio]:
+    yield Audio(*wav.read(utterance.audio))
 
 
 def run(
@@ -107,21 +120,31 @@ def run(
     read: Callable[[np.ndarray, int], str],
     keep: Path | None = None,
     vocoder: Vocoder | None = None,
+    parameters: int | None = None,
 ) -> Condition:
     """Say and read every prompt.
 
     Args:
         keep: folder for the audio, <name>/<id>.wav.
         vocoder: given for copy synthesis: mel L1 between copy and recording is measured too.
+        parameters: of what speaks, to be reported.
     """
     from rich.progress import track
 
     transcripts, audio_seconds, making, distances = [], 0.0, 0.0, []
+    first_sounds, coverage = [], Coverage()
     for utterance in track(utterances, description=name, disable=not sys.stderr.isatty()):
         started = time.perf_counter()
-        samples, rate = speak(utterance)
+        pieces: list[Audio] = []
+        for piece in speak(utterance):
+            if not pieces:
+                first_sounds.append(time.perf_counter() - started)
+            pieces.append(piece)
         making += time.perf_counter() - started
-        audio_seconds += len(samples) / rate
+        said = Audio.join(pieces)
+        samples, rate = said.samples, said.sample_rate
+        audio_seconds += said.seconds
+        coverage += said.coverage
         if keep is not None:
             (keep / name).mkdir(parents=True, exist_ok=True)
             wav.write(keep / name / f"{utterance.id}.wav", samples, rate)
@@ -132,7 +155,7 @@ def run(
         transcripts.append(read(samples, rate))
     scored = reader.score([utterance.text for utterance in utterances], transcripts)
     distance = float(np.mean(distances)) if distances else None
-    return Condition(name, transcripts, scored, audio_seconds, making, distance)
+    return Condition(name, transcripts, scored, audio_seconds, making, first_sounds, coverage, parameters, distance)
 
 
 def report(utterances: Sequence[Utterance], conditions: Sequence[Condition], about: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +167,11 @@ def report(utterances: Sequence[Utterance], conditions: Sequence[Condition], abo
         if condition is not conditions[0]:
             figures["ratio"] = reader.ratio(condition.score, base)._asdict()
             figures["real_time_factor"] = condition.real_time_factor
+        if condition.coverage.sentences:
+            figures["first_sound_ms"] = 1000 * float(np.median(condition.first_sounds))
+            figures["coverage"] = condition.coverage.to_dict()
+        if condition.parameters is not None:
+            figures["parameters"] = condition.parameters
         if condition.mel_l1 is not None:
             figures["mel_l1"] = condition.mel_l1
         figures["audio_seconds"] = condition.audio_seconds
@@ -169,16 +197,31 @@ def report(utterances: Sequence[Utterance], conditions: Sequence[Condition], abo
 def table(result: dict[str, Any]) -> str:
     """The summary as lines of text."""
     lines = [
-        f"{'condition':12} {'WER':>6}  {'95 % interval':15} {'ratio':>6}  {'95 % interval':15} {'RTF':>6} {'mel L1':>7}"
+        f"{'condition':12} {'WER':>6}  {'95 % interval':15} {'ratio':>6}  {'95 % interval':15} {'RTF':>6} "
+        f"{'first ms':>8} {'parameters':>11} {'coverage':>9} {'mel L1':>7}"
     ]
     for name, figures in result["conditions"].items():
         wer, to = figures["wer"], figures.get("ratio")
         cells = [f"{name:12} {wer['value']:6.3f}  {wer['low']:.3f} – {wer['high']:.3f}  "]
         cells.append(f"{to['value']:6.2f}  {to['low']:.2f} – {to['high']:.2f}    " if to else " " * 24)
         cells.append(f"{figures['real_time_factor']:6.3f}" if "real_time_factor" in figures else " " * 6)
+        cells.append(f"{figures['first_sound_ms']:8.0f}" if "first_sound_ms" in figures else " " * 8)
+        cells.append(f"{figures['parameters']:11,}" if "parameters" in figures else " " * 11)
+        cells.append(f"{covered(figures['coverage']):>9}" if "coverage" in figures else " " * 9)
         cells.append(f"{figures['mel_l1']:7.3f}" if "mel_l1" in figures else "")
         lines.append(" ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def covered(coverage: dict[str, Any]) -> str:
+    """100 % only where every phone was spoken, in order."""
+    order = "" if coverage["in_order"] == coverage["sentences"] else " disordered"
+    return f"{math.floor(1000 * coverage['share']) / 10:g} %{order}"
+
+
+def count(*models: nn.Module) -> int:
+    """Parameters."""
+    return sum(parameter.numel() for model in models for parameter in model.parameters())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("corpus", help="folder with metadata.csv and wavs/")
     add("--voice", help="a shipped voice's name or a voice folder's path: measured speaking the prompts")
+    add("--model", action="append", metavar="NAME", help="one of the voice's models (again for more); its default")
     add("--vocoder", help="a vocoder's .safetensors, .ckpt or run folder: measured copying the recordings")
     add("--copy", action="store_true", help="measure the voice's own vocoder copying the recordings too")
     add("--dev-prompts", type=int, default=40, help="prompts held out by training (default 40)")
@@ -203,25 +247,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     try:
         utterances = choose(args.corpus, args.dev_prompts, args.split_seed, args.ids, args.limit)
-        voice = Voice.load(args.voice) if args.voice else None
+        voices = [Voice.load(args.voice, model=name) for name in args.model or [None]] if args.voice else []
         vocoder = read_vocoder(args.vocoder) if args.vocoder else None
         if args.copy and vocoder is None:
-            if voice is None:
+            if not voices:
                 parser.error("--copy needs --voice")
-            vocoder = voice.vocoder
+            vocoder = voices[0].vocoder
     except (ValueError, OSError) as error:
         parser.error(str(error))
     read = reader.Reader(args.cache or None).read
     keep = Path(args.keep) if args.keep else None
     conditions = [run("recordings", recording, utterances, read)]
-    if voice is not None:
+    for voice in voices:
         voice.synthesize("Warm up.")
-        conditions.append(run("voice", speak_with(voice, args.seed), utterances, read, keep))
+        name, parameters = voice.model if args.model else "voice", count(voice.acoustic, voice.vocoder)
+        conditions.append(run(name, speak_with(voice, args.seed), utterances, read, keep, parameters=parameters))
     if vocoder is not None:
-        conditions.append(run("copy", copy_with(vocoder), utterances, read, keep, vocoder))
+        conditions.append(run("copy", copy_with(vocoder), utterances, read, keep, vocoder, count(vocoder)))
     about = {
         "corpus": Path(args.corpus).name,
         "voice": args.voice,
+        "models": [voice.model for voice in voices],
         "vocoder": args.vocoder,
         "dev_prompts": None if args.ids else args.dev_prompts,
         "seed": args.seed,

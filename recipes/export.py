@@ -20,8 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from melstate.recipes.evaluate import count, covered
 from melstate.recipes.models import read_acoustic, read_vocoder
 from melstate.tts import manifest
 from melstate.tts.acoustic import AcousticModel
@@ -53,7 +52,7 @@ def card(voice: Voice, data: str, commands: str, figures: dict[str, Any] | None)
         f"- mel: {', '.join(f'{key} {value:g}' for key, value in voice.acoustic.mel.to_dict().items())}",
     ]
     for part, model in (("acoustic model", voice.acoustic), ("vocoder", voice.vocoder)):
-        lines.append(f"- {part}: {model.kind}, {_parameters(model):,} parameters")
+        lines.append(f"- {part}: {model.kind}, {count(model):,} parameters")
     return "\n".join([*lines, *_history("##", commands, figures)]) + "\n"
 
 
@@ -66,7 +65,7 @@ def extended(text: str, name: str, model: AcousticModel, commands: str, figures:
             skipping = line == heading
         if not skipping:
             kept.append(line)
-    about = f"{model.kind}, {_parameters(model):,} parameters; speaks with `--model {name}`."
+    about = f"{model.kind}, {count(model):,} parameters; speaks with `--model {name}`."
     lines = ["\n".join(kept).rstrip(), "", heading, "", about, *_history("###", commands, figures)]
     return "\n".join(lines) + "\n"
 
@@ -86,19 +85,17 @@ def _history(heading: str, commands: str, figures: dict[str, Any] | None) -> lis
         f"{figures['prompts']} prompts of {about['corpus']} that training did not see, read by "
         f"{about['recogniser']}; brackets: 95 % over prompts.",
         "",
-        "| | word error rate | ratio to the recordings | real-time factor |",
-        "|---|---|---|---|",
+        "| | word error rate | ratio to the recordings | real-time factor | first sound, ms | phones spoken |",
+        "|---|---|---|---|---|---|",
     ]
     for name, condition in figures["conditions"].items():
-        cells = [_estimate(condition["wer"], 3), "1", ""]
+        cells = [_estimate(condition["wer"], 3), "1", "", "", ""]
         if "ratio" in condition:
-            cells[1:] = [_estimate(condition["ratio"], 2), f"{condition['real_time_factor']:.3f}"]
+            cells[1:3] = [_estimate(condition["ratio"], 2), f"{condition['real_time_factor']:.3f}"]
+        if "coverage" in condition:
+            cells[3:] = [f"{condition['first_sound_ms']:.0f}", covered(condition["coverage"])]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return [*lines, "", f"Real-time factor on {about['threads']} CPU thread(s), fp32."]
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return [*lines, "", f"Times on {about['threads']} CPU thread(s), fp32."]
 
 
 def _estimate(interval: dict[str, float], digits: int) -> str:

@@ -1,10 +1,12 @@
 """How fast does a voice speak? Real-time factor, time to first sound, cold start and memory.
 
     python -m melstate.recipes.bench.synthesis --voice kathleen --threads 2
+    python -m melstate.recipes.bench.synthesis --voice kathleen --model neural_hmm --minutes 60
 
 Each figure is p50 and p95 over twenty sentences of twenty words. "whole" makes a sentence in one piece, the baseline
 that "streamed" is compared with. A cold start is `synthesize "Hello, world."` in a process of its own, all of it.
-Results go to recipes/bench/results/synthesis_<voice>_<device>_<threads>.json unless --json says otherwise.
+--minutes makes the long text long enough for so much speech at the pace of the sentences before it.
+Results go to recipes/bench/results/synthesis_<voice>[_<model>]_<device>_<threads>.json unless --json says otherwise.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 import torch
 
 from melstate.tts import manifest
+from melstate.tts.audio import Coverage
 from melstate.tts.voice import Voice
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,13 +78,21 @@ def speaking(voice: Voice, sentences: Sequence[str], chunk: int | None) -> dict[
     return {"real_time_factor": percentiles(factors), "first_sound_ms": percentiles(firsts)}
 
 
+def characters_for(voice: Voice, minutes: float) -> int:
+    """Length of a text that takes so long to say, by the first sentences."""
+    seconds = sum(voice.synthesize(sentence).seconds + voice.defaults.sentence_pause for sentence in SENTENCES[:5])
+    return round(60 * minutes * sum(len(sentence) + 1 for sentence in SENTENCES[:5]) / seconds)
+
+
 def long_text(voice: Voice, characters: int) -> dict[str, float]:
     """Memory while a long text is streamed: MB after the first tenth and at the end, and the most in between."""
-    text = " ".join(SENTENCES[number % len(SENTENCES)] for number in range(characters // 100))[:characters]
+    text = " ".join(SENTENCES[number % len(SENTENCES)] for number in range(characters // 100 + 1))[:characters]
     marks, samples, words = [], 0, 0
+    coverage = Coverage()
     for audio in voice.stream(text):
         samples += len(audio.samples)
         words += len(audio.words)
+        coverage += audio.coverage
         if audio.progress >= 0.1:
             marks.append(resident())
     spoken = sum(len(sentence.words) for sentence in voice.front_end.sentences(text))
@@ -89,18 +100,20 @@ def long_text(voice: Voice, characters: int) -> dict[str, float]:
         "characters": len(text),
         "minutes_of_speech": samples / voice.sample_rate / 60,
         "words_dropped": spoken - words,
+        "phones_dropped": coverage.phones - coverage.spoken,
         "mb_after_a_tenth": marks[0],
         "mb_at_the_end": marks[-1],
         "mb_most": max(marks),
+        "growth": marks[-1] / marks[0] - 1,
     }
 
 
-def cold_start(voice: str, threads: int, runs: int) -> dict[str, Any]:
+def cold_start(voice: str, model: str, threads: int, runs: int) -> dict[str, Any]:
     """Seconds that a whole `synthesize` process takes for a short sentence, and the most memory it held."""
     seconds, megabytes = [], []
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "melstate.tts.cli", "Hello, world.", "-o", f"{folder}/x.wav"]
-        command += ["--voice", voice, "--threads", str(threads)]
+        command += ["--voice", voice, "--model", model, "--threads", str(threads)]
         for _ in range(runs):
             started = time.perf_counter()
             process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -146,7 +159,7 @@ def show(result: dict[str, Any]) -> str:
     text = result["long_text"]
     lines.append(f"{text['characters']} characters, {text['minutes_of_speech']:.1f} minutes of speech:")
     marks = ", ".join(f"{text[key]:.0f} MB {key[3:].replace('_', ' ')}" for key in text if key.startswith("mb_"))
-    lines.append(f"  {marks}; {text['words_dropped']} words dropped")
+    lines.append(f"  {marks} ({text['growth']:+.2%}); {text['words_dropped']} words dropped")
     return "\n".join(lines)
 
 
@@ -156,17 +169,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--voice", default="kathleen", help="a shipped voice's name or a voice folder's path")
+    add("--model", metavar="NAME", help="one of the voice's models; its default")
     add("--device", default="cpu")
     add("--threads", type=int, default=2)
     add("--rounds", type=int, default=2, help="times each sentence is spoken")
     add("--cold", type=int, default=5, help="fresh processes")
-    add("--characters", type=int, default=20000, help="length of the long text")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--characters", type=int, default=20000, help="length of the long text (default 20000)")
+    length.add_argument("--minutes", type=float, help="length of its speech instead, about")
     add("--json", help="where the result goes")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
         about = machine(args.device, args.threads)
-        voice = Voice.load(args.voice, device=args.device)
+        voice = Voice.load(args.voice, model=args.model, device=args.device)
     except manifest.VoiceError as error:
         parser.error(str(error))
     for sentence in SENTENCES[:3]:
@@ -175,13 +191,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {
         "machine": about,
         "voice": voice.name,
+        "model": voice.model,
         "streamed": speaking(voice, sentences, None),
         "whole": speaking(voice, sentences, 100_000),
-        "long_text": long_text(voice, args.characters),
-        "cold_start": cold_start(args.voice, args.threads, args.cold),
+        "long_text": long_text(voice, characters_for(voice, args.minutes) if args.minutes else args.characters),
+        "cold_start": cold_start(args.voice, voice.model, args.threads, args.cold),
     }
     print(show(result))
-    name = f"synthesis_{voice.name}_{args.device.replace(':', '')}_{args.threads}.json"
+    model = f"_{args.model}" if args.model else ""
+    name = f"synthesis_{voice.name}{model}_{args.device.replace(':', '')}_{args.threads}.json"
     target = Path(args.json) if args.json else RESULTS / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

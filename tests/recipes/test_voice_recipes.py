@@ -12,7 +12,9 @@ import torch
 
 from melstate.recipes import cli, evaluate, export, models
 from melstate.recipes.bench import synthesis
+from melstate.tts.audio import Coverage
 from melstate.tts.voice import Voice
+from melstate.tts.voice_folder import add_model
 from melstate.vocoders import checkpoint
 from melstate.vocoders.mel import MelConfig
 
@@ -51,6 +53,8 @@ def test_export_writes_a_voice_that_speaks(runs, tiny, capsys):
                 "wer": {"value": 0.3, "low": 0.2, "high": 0.4},
                 "ratio": {"value": 1.2, "low": 0.9, "high": 1.5},
                 "real_time_factor": 0.01,
+                "first_sound_ms": 31.4,
+                "coverage": Coverage(2, 2, 30, 30, 1).to_dict(),
             },
         },
     }
@@ -61,7 +65,7 @@ def test_export_writes_a_voice_that_speaks(runs, tiny, capsys):
     assert "voice: voice 'voice' (CC0-1.0), 0.3 MB, loads and speaks" in capsys.readouterr().out
     voice = Voice.load(runs / "voice")
     assert (voice.defaults.gain, voice.defaults.sentence_pause, voice.defaults.f0) == (6.0, 0.1, "predicted")
-    assert "| voice | 0.300 [0.200, 0.400] | 1.20 [0.90, 1.50] | 0.010 |" in voice.card
+    assert "| voice | 0.300 [0.200, 0.400] | 1.20 [0.90, 1.50] | 0.010 | 31 | 100 % |" in voice.card
     assert "    melstate train x" in voice.card and "none at all" in voice.card
     assert torch.equal(voice.vocoder.head.weight, tiny.vocoder.head.weight)
 
@@ -167,7 +171,7 @@ class Parrot:
 def test_evaluate_reports_every_condition(runs, tiny, monkeypatch, capsys):
     tiny.save(runs / "tiny")
     chosen = evaluate.choose(SPEECH, 3, 1)
-    monkeypatch.setattr(Parrot, "heard", {len(evaluate.recording(u)[0]): u.text for u in chosen})
+    monkeypatch.setattr(Parrot, "heard", {len(next(evaluate.recording(u)).samples): u.text for u in chosen})
     monkeypatch.setattr(evaluate.reader, "Reader", Parrot)
     monkeypatch.setattr(evaluate.torch, "set_num_threads", lambda count: None)
     args = [str(SPEECH), "--voice", "./tiny", "--copy", "--dev-prompts", "3", "--json", "out/e.json", "--keep", "kept"]
@@ -176,13 +180,35 @@ def test_evaluate_reports_every_condition(runs, tiny, monkeypatch, capsys):
     assert [line.split()[0] for line in lines] == ["condition", "recordings", "voice", "copy"]
     result = json.loads((runs / "out" / "e.json").read_text())
     assert result["conditions"]["recordings"]["wer"]["value"] == 0
-    assert result["conditions"]["voice"]["wer"]["value"] >= 0.9
+    spoken = result["conditions"]["voice"]
+    assert spoken["wer"]["value"] >= 0.9 and spoken["first_sound_ms"] > 0
+    assert spoken["parameters"] == evaluate.count(tiny.acoustic, tiny.vocoder)
+    assert spoken["coverage"]["complete"] and spoken["coverage"]["sentences"] >= 3
+    assert "100 %" in lines[2] and "%" not in lines[1] + lines[3]
     assert result["conditions"]["copy"]["mel_l1"] > 0
     assert result["conditions"]["copy"]["audio_seconds"] == pytest.approx(
         result["conditions"]["recordings"]["audio_seconds"], abs=0.05
     )
     assert [row["id"] for row in result["each"]] == [u.id for u in chosen]
     assert len(list((runs / "kept" / "voice").iterdir())) == len(list((runs / "kept" / "copy").iterdir())) == 3
+
+
+def test_evaluate_compares_models_of_a_voice(runs, tiny, monkeypatch, capsys):
+    tiny.save(runs / "tiny")
+    add_model(runs / "tiny", tiny_voice.TinyAcoustic(), "other")
+    monkeypatch.setattr(evaluate.reader, "Reader", Parrot)
+    monkeypatch.setattr(evaluate.torch, "set_num_threads", lambda count: None)
+    args = [str(SPEECH), "--voice", "./tiny", "--dev-prompts", "2", "--model", "tiny_acoustic", "--model", "other"]
+    assert evaluate.main(args) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["tiny_acoustic", "other"]
+    with pytest.raises(SystemExit):
+        evaluate.main([*args, "--model", "lina"])
+    assert "has no model 'lina'; its models: tiny_acoustic (default), other" in capsys.readouterr().err
+
+
+def test_coverage_is_not_rounded_up():
+    assert evaluate.covered(Coverage(1, 1, 10_000, 9_999, 0).to_dict()) == "99.9 %"
+    assert evaluate.covered(Coverage(2, 1, 10, 10, 1).to_dict()) == "100 % disordered"
 
 
 def test_evaluate_refuses_a_missing_voice(runs, capsys):
@@ -208,6 +234,11 @@ def test_bench_measures_and_writes(runs, tiny, monkeypatch, capsys):
     assert result["long_text"]["words_dropped"] == 0 and result["long_text"]["characters"] == 2000
     out = capsys.readouterr().out
     assert "real-time factor, streamed" in out and "0 words dropped" in out
+    args = ["--voice", "./tiny", "--model", "tiny_acoustic", "--rounds", "1", "--minutes", "0.5", "--json", "b.json"]
+    assert synthesis.main(args) == 0
+    result = json.loads((runs / "b.json").read_text())
+    assert result["model"] == "tiny_acoustic" and 0.45 < result["long_text"]["minutes_of_speech"] < 0.55
+    assert result["long_text"]["phones_dropped"] == 0 and abs(result["long_text"]["growth"]) < 0.2
 
 
 def test_umbrella_command(capsys, monkeypatch):
