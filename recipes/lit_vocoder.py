@@ -29,7 +29,7 @@ class LitVocoder(L.LightningModule):
         discriminators: modules from audio (B, samples) to lists of Verdict; empty trains reconstruction only.
         weights: factors on the losses by name; a loss of the model's own that is not named counts once.
         resolution_weight: factor on the adversarial and feature losses of the discriminators after the first.
-        kind: "hinge" or "squares".
+        kind: of the adversarial losses: "hinge", "hinge_both" or "squares"; see vocoders.losses.
         lr, floor: peak learning rate and the fraction of it where the cosine ends.
         warmup, max_steps: of the schedule, in steps.
         discriminator_lr: peak learning rate of the discriminators.
@@ -46,7 +46,7 @@ class LitVocoder(L.LightningModule):
         discriminators: Sequence[nn.Module] = (),
         weights: dict[str, float] | None = None,
         resolution_weight: float = 1.0,
-        kind: str = "hinge",
+        kind: str = "hinge_both",
         lr: float = 1e-3,
         floor: float = 0.1,
         warmup: int = 200,

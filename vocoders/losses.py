@@ -62,31 +62,42 @@ def reconstruction_losses(
     return {"mel": mel, "stft": total}
 
 
+ADVERSARIAL = ("hinge", "hinge_both", "squares")
+
+
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor], kind: str = "hinge") -> Tensor:
     """Mean over discriminators of how badly they tell real from fake.
 
     Args:
         real, fake: one logit tensor a discriminator.
-        kind: "hinge" (Vocos, MelGAN) or "squares" (HiFi-GAN, LSGAN).
+        kind: "hinge" (MelGAN), "hinge_both" (Vocos; the generator's loss differs) or "squares" (HiFi-GAN, LSGAN).
     """
-    if kind == "hinge":
-        losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
-    elif kind == "squares":
+    if _known(kind) == "squares":
         losses = [(1 - r).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]
     else:
-        raise ValueError(f"adversarial loss must be 'hinge' or 'squares', got {kind!r}")
+        losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(losses).mean()
 
 
 def adversarial_loss(fake: Sequence[Tensor], kind: str = "hinge") -> Tensor:
-    """Mean over discriminators of how well they see through the generator; arguments as `discriminator_loss`."""
-    if kind == "hinge":
+    """Mean over discriminators of how well they see through the generator.
+
+    Arguments as `discriminator_loss`. "hinge" is -D without bound (Kumar et al. 2019, arXiv:1910.06711, equation 2);
+    "hinge_both" stops rewarding beyond D = 1.
+    """
+    if _known(kind) == "hinge":
+        losses = [-f.mean() for f in fake]
+    elif kind == "hinge_both":
         losses = [F.relu(1 - f).mean() for f in fake]
-    elif kind == "squares":
-        losses = [(1 - f).square().mean() for f in fake]
     else:
-        raise ValueError(f"adversarial loss must be 'hinge' or 'squares', got {kind!r}")
+        losses = [(1 - f).square().mean() for f in fake]
     return torch.stack(losses).mean()
+
+
+def _known(kind: str) -> str:
+    if kind not in ADVERSARIAL:
+        raise ValueError(f"adversarial loss must be one of {', '.join(map(repr, ADVERSARIAL))}, got {kind!r}")
+    return kind
 
 
 def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:

@@ -44,12 +44,19 @@ def test_reconstruction_losses():
 
 def test_adversarial_losses_at_their_ends():
     right, wrong = [torch.ones(3)], [-torch.ones(3)]
-    assert float(discriminator_loss(right, wrong)) == 0 and float(adversarial_loss(right)) == 0
-    assert float(discriminator_loss(wrong, right)) == 4 and float(adversarial_loss(wrong)) == 2
+    for kind in ("hinge", "hinge_both"):
+        assert float(discriminator_loss(right, wrong, kind)) == 0
+        assert float(discriminator_loss(wrong, right, kind)) == 4
     assert float(discriminator_loss([torch.ones(3)], [torch.zeros(3)], "squares")) == 0
     assert float(adversarial_loss([torch.zeros(3)], "squares")) == 1
-    with pytest.raises(ValueError, match="'hinge' or 'squares'"):
+    with pytest.raises(ValueError, match="one of 'hinge', 'hinge_both', 'squares', got 'wasserstein'"):
         adversarial_loss(right, "wasserstein")
+
+
+@pytest.mark.parametrize(("kind", "losses"), [("hinge", (1, 0, -1, -3)), ("hinge_both", (2, 1, 0, 0))])
+def test_only_one_hinge_rewards_without_bound(kind, losses):
+    found = [float(adversarial_loss([torch.full((3,), logit)], kind)) for logit in (-1.0, 0.0, 1.0, 3.0)]
+    assert found == list(losses)
 
 
 @pytest.mark.parametrize(
