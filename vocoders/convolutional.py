@@ -23,6 +23,7 @@ class ConvolutionalVocoder(TiledVocoder):
 
     chain: Chain
     full_precision: int = 1
+    tile = 64
 
     def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.chain(batch.mel.transpose(1, 2)).squeeze(2), {}
@@ -42,7 +43,7 @@ class ConvolutionalVocoder(TiledVocoder):
             return super().stream(*args, **options)
 
     def for_inference(self, precision: str = "fp32") -> Self:
-        """A copy with weight normalisation fused and, for "bf16", all but the last layers in bfloat16.
+        """A copy with weight normalisation fused, weights packed and, for "bf16", all but the last layers in bfloat16.
 
         Raises: ValueError: another precision.
         """
@@ -59,4 +60,6 @@ class ConvolutionalVocoder(TiledVocoder):
         if precision == "bf16":
             for layer in list(fused.chain)[: -self.full_precision]:
                 layer.to(torch.bfloat16)
+        for layer in weighted(fused):
+            layer.pack()
         return fused

@@ -3,6 +3,8 @@
 Activations are (B, T, C): convolutions see them as channels-last images of height 1, which is several times faster on a
 CPU than Conv1d. `forward` is the definition, borders included. `step` is the same function a tile at a time: causal, so
 that it gives its output late by the layer's look-ahead, with what it needs of the past in a cache.
+
+For inference, `pack` lays weights out once as they are used, which otherwise happens at every call.
 """
 
 from __future__ import annotations
@@ -82,7 +84,21 @@ class Layer(nn.Module):
         raise NotImplementedError
 
 
-class Conv(Layer):
+class Weighted(Layer):
+    """A layer with a weight and a bias, which can be packed for inference."""
+
+    _packed: Any = None
+
+    def pack(self) -> None:
+        """Lay the weights out for fast steps. Later changes of them are not seen; moving or casting undoes it."""
+        raise NotImplementedError
+
+    def _apply(self, *args: Any, **options: Any) -> Any:
+        self._packed = None
+        return super()._apply(*args, **options)
+
+
+class Conv(Weighted):
     """Leaky ReLU (if `slope`) and a convolution of odd kernel, as long as its input.
 
     Args:
@@ -107,6 +123,12 @@ class Conv(Layer):
         self.bias = nn.Parameter(torch.empty(outputs))
         _initialise(self.weight, self.bias, inputs * kernel)
 
+    def pack(self) -> None:
+        if self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.detach().unsqueeze(2), dilation=[1, self.dilation]
+            )
+
     def _activated(self, x: Tensor) -> Tensor:
         return x if self.slope is None else F.leaky_relu(x, self.slope)
 
@@ -115,8 +137,20 @@ class Conv(Layer):
             rows, kernel = x.shape[1] - self.reach, self.weight.shape[2]
             shifted = torch.cat([x[:, k * self.dilation :][:, :rows] for k in range(kernel)], dim=2)
             return F.linear(shifted, self.weight.transpose(1, 2).flatten(1), self.bias)
-        view = x.transpose(1, 2).unsqueeze(2)
-        y = F.conv2d(view, self.weight.unsqueeze(2), self.bias, dilation=(1, self.dilation))
+        view, dilation = x.transpose(1, 2).unsqueeze(2), [1, self.dilation]
+        if self._packed is None:
+            y = F.conv2d(view, self.weight.unsqueeze(2), self.bias, dilation=dilation)
+        else:
+            still: Any = (
+                [0, 0],
+                [1, 1],
+                dilation,
+                1,
+                "none",
+                [],
+                "",
+            )  # no padding, no stride, one group, nothing after
+            y = torch.ops.mkldnn._convolution_pointwise(view, self._packed, self.bias, *still)
         return y.squeeze(2).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,13 +169,18 @@ class Conv(Layer):
         return like.new_zeros(batch, self.reach, self.inputs, dtype=self.weight.dtype)
 
     def step(self, x: Tensor, span: Span, cache: Tensor) -> tuple[Tensor, Span, Tensor]:
-        x = torch.cat([cache, x.to(cache.dtype)], dim=1)
-        seen = bordered(x, span.earlier(self.reach), self.border)
-        moved = x[:, x.shape[1] - self.reach :]
-        return self._valid(self._activated(seen)), self.place(span), moved
+        # The cache holds activated rows: zeroing and mirroring rows does not mind in which order it comes.
+        seen = cache.new_empty(len(x), self.reach + x.shape[1], self.inputs)
+        seen[:, : self.reach] = cache
+        if self.slope is None:
+            seen[:, self.reach :] = x
+        else:
+            torch.ops.aten.leaky_relu.out(x.to(cache.dtype), self.slope, out=seen[:, self.reach :])
+        moved = seen[:, x.shape[1] :]
+        return self._valid(bordered(seen, span.earlier(self.reach), self.border)), self.place(span), moved
 
 
-class Up(Layer):
+class Up(Weighted):
     """Leaky ReLU and a transposed convolution of kernel 2 · stride, cut to stride · T rows.
 
     Written as one matrix product on each pair of neighbouring rows.
@@ -156,13 +195,21 @@ class Up(Layer):
         self.bias = nn.Parameter(torch.empty(outputs))
         _initialise(self.weight, self.bias, 2 * inputs)
 
+    def pack(self) -> None:
+        self._packed = self._product()
+
+    def _product(self) -> tuple[Tensor, Tensor]:
+        """Matrix (stride * outputs, 2 * inputs) and bias (stride * outputs,) that make `stride` rows of a pair."""
+        # Row t of the product: x[t] through the first half of the kernel, x[t - 1] through the second.
+        halves = self.weight.unflatten(2, (2, self.stride)).permute(3, 1, 2, 0).reshape(-1, 2 * self.inputs)
+        return halves, self.bias.repeat(self.stride)
+
     def _pairs(self, x: Tensor) -> Tensor:
         """(B, T + 1, inputs) → (B, T * stride, outputs): the rows that both of two neighbours reach."""
         x = F.leaky_relu(x, self.slope)
-        # Row t of the product: x[t] through the first half of the kernel, x[t - 1] through the second.
-        halves = self.weight.unflatten(2, (2, self.stride)).permute(2, 0, 3, 1).reshape(2 * self.inputs, -1)
-        y = torch.cat([x[:, 1:], x[:, :-1]], dim=2) @ halves
-        return (y.unflatten(2, (self.stride, self.outputs)) + self.bias).flatten(1, 2)
+        matrix, bias = self._product() if self._packed is None else self._packed
+        y = F.linear(torch.cat([x[:, 1:], x[:, :-1]], dim=2), matrix, bias)
+        return y.unflatten(2, (self.stride, self.outputs)).flatten(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._pairs(F.pad(x, (0, 0, 1, 1)))
@@ -224,6 +271,8 @@ class Tanh(Layer):
 
 def _delayed(x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
     """x behind the rows waiting in `cache`, and what waits next."""
+    if not cache.shape[1]:
+        return x, cache
     x = torch.cat([cache, x.to(cache.dtype)], dim=1)
     rows = x.shape[1] - cache.shape[1]
     return x[:, :rows], x[:, rows:]
@@ -254,7 +303,7 @@ class Residual(Layer):
     def step(self, x: Tensor, span: Span, cache: tuple[Tensor, Any]) -> tuple[Tensor, Span, Any]:
         y, late, body = self.body.step(x, span, cache[1])
         x, waiting = _delayed(x, cache[0])
-        return self._skip(x) + y, late, (waiting, body)
+        return y.add_(self._skip(x)), late, (waiting, body)
 
 
 class Mean(Layer):
@@ -288,9 +337,9 @@ class Mean(Layer):
             y, _, own = branch.step(x, span, own)  # type: ignore[operator]
             y, waiting = _delayed(y, waiting)
             moved.append((waiting, own))
-            total = y if total is None else total + y
+            total = y if total is None else total.add_(y)
         assert total is not None
-        return total / len(self.branches), self.place(span), tuple(moved)
+        return total.div_(len(self.branches)), self.place(span), tuple(moved)
 
 
 def weighted(module: nn.Module) -> list[Conv | Up]:

@@ -4,7 +4,8 @@
 
 Weights are random: speed does not depend on them. --authors is a folder with HiFi-GAN's models.py, run eagerly on the
 whole utterance; without it there is no baseline. Processor time stands beside wall time: on a shared machine wall time
-says more of the others.
+says more of the others. The machine's ceiling is that of a large matrix product in the same run; a vocoder's
+multiply-adds over it is the real-time factor that nothing on this machine goes below.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ def timed(call: Callable[[], Any], runs: int) -> dict[str, float]:
         wall.append(time.perf_counter() - begun[0])
         processor.append(time.process_time() - begun[1])
     return {"wall": statistics.median(wall), "processor": statistics.median(processor)}
+
+
+def ceiling(dtype: torch.dtype, runs: int) -> dict[str, float]:
+    """GFLOP/s of a 1024³ matrix product, wall and processor."""
+    size = 1024
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    return {clock: 2e-9 * size**3 / seconds for clock, seconds in timed(lambda: a @ b, 4 * runs).items()}
 
 
 def authors_generator(folder: Path, options: dict[str, Any]) -> torch.nn.Module:
@@ -136,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": args.threads}
     print(f"{about}, {args.seconds:g} s of audio, median of {args.runs} runs; real-time factors, wall (processor)")
     results: dict[str, Any] = {"about": about}
+    results["ceiling"] = {str(t).removeprefix("torch."): ceiling(t, args.runs) for t in (torch.float32, torch.bfloat16)}
+    for dtype, found in results["ceiling"].items():
+        print(f"ceiling {dtype}: {found['wall']:.0f} GFLOP/s ({found['processor']:.0f} a processor second)")
     for name in args.vocoders:
         results[name] = found = measure(name, args.seconds, args.chunks, args.runs, args.authors)
         parts = [f"{name:<18}{found['parameters'] / 1e6:6.2f} M {found['gmac_per_second']:6.2f} GMAC/s"]
