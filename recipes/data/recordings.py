@@ -7,9 +7,10 @@ Bad rows never stop a reader: they are left out and reported, each with its plac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from melstate.recipes.data.corpus import read_ljspeech
 
@@ -179,3 +180,39 @@ def leave_speaker_out(recordings: Sequence[Recording], speaker: str) -> tuple[li
     if speaker not in speakers:
         raise ValueError(f"no speaker '{speaker}'; there are {', '.join(speakers)}")
     return partition(recordings, lambda recording: recording.speaker == speaker)
+
+
+def read_layout(corpus: Mapping[str, Any]) -> Recordings:
+    """A corpus as configs name it: {layout: …, folder: …} and, if wanted, part, leave_out and limit.
+
+    Args:
+        corpus: layout is speechocean, digits, ljspeech or librispeech. part is speechocean762's or LibriSpeech's, for
+            digits "train" or "test"; all there is by default (speechocean762: train). leave_out lists speakers to leave
+            out, limit keeps so many clips of each speaker.
+    Raises: ValueError: unknown layout, or nothing is left.
+    """
+    layout, folder, part = corpus["layout"], corpus["folder"], corpus.get("part")
+    if layout == "speechocean":
+        found = read_speechocean(folder, part or "train")
+    elif layout == "digits":
+        found = read_digits(folder)
+        if part is not None:
+            found = Recordings(tuple(partition(found.recordings, is_digit_test)[part == "test"]), found.problems)
+    elif layout == "ljspeech":
+        found = read_ljspeech_recordings(folder)
+    elif layout == "librispeech":
+        found = read_librispeech(folder, None if part is None else [part])
+    else:
+        raise ValueError(f"unknown layout '{layout}'; there are digits, librispeech, ljspeech, speechocean")
+    limit = corpus.get("limit")
+    counts: dict[str, int] = {}
+    kept = []
+    for recording in found.recordings:
+        counts[recording.speaker] = counts.get(recording.speaker, 0) + 1
+        if recording.speaker not in corpus.get("leave_out", ()) and (
+            limit is None or counts[recording.speaker] <= limit
+        ):
+            kept.append(recording)
+    if not kept:
+        raise ValueError(f"{folder}: every speaker is left out")
+    return Recordings(tuple(kept), found.problems)
