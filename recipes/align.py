@@ -12,30 +12,18 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import hydra
 import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from melstate.recipes.data.batches import Clip, collate
-from melstate.tts.acoustic import Batch
+from melstate.recipes.models import Aligner, read_aligner
 from melstate.tts.text import symbols
 from melstate.vocoders import checkpoint
-
-ALIGNERS = {
-    "aligner": "melstate.tts.aligner:Aligner",
-    "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
-    "overflow": "melstate.tts.overflow:OverFlow",
-}
-
-
-class Aligner(Protocol):
-    def durations(self, batch: Batch) -> Tensor:
-        """(B, N) frames per symbol, summing to mel_lengths."""
 
 
 def align(aligner: Aligner, clips: Sequence[Clip], batch_size: int = 16) -> dict[str, np.ndarray]:
@@ -72,8 +60,7 @@ def align_run(folder: str | Path) -> Path:
     config: Any = OmegaConf.load(folder / "config.yaml")
     data = hydra.utils.instantiate(config.data, _convert_="all")
     data.setup()
-    saved = checkpoint.read(folder / "model.safetensors")
-    aligner = cast(Aligner, checkpoint.build(saved, ALIGNERS))
+    aligner = read_aligner(folder / "model.safetensors")
     clips = data.train + data.dev
     durations = align(aligner, clips)
     buffer = io.BytesIO()

@@ -11,6 +11,7 @@ COMMANDS = {
     "synthesize": ("melstate.tts.cli", "speak a text"),
     "train": ("melstate.recipes.train_voice", "make a voice of your own clips"),
     "evaluate": ("melstate.recipes.evaluate", "let a recogniser read a voice and its recordings"),
+    "align": ("melstate.recipes.align_recording", "find a text's phones and words in its recording"),
     "vocode": ("melstate.recipes.vocode", "a recording or a mel through a vocoder"),
     "export": ("melstate.recipes.export", "make a voice folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from melstate.tts.acoustic import AcousticModel
+from melstate.tts.acoustic import AcousticModel, Batch
 from melstate.tts.text.symbols import VERSION
 from melstate.tts.voice import ACOUSTIC_MODELS, VOCODERS
 from melstate.vocoders import checkpoint
+from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.vocoder import Vocoder
+
+# kind → class of what gives durations
+ALIGNERS = {
+    "aligner": "melstate.tts.aligner:Aligner",
+    "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
+    "overflow": "melstate.tts.overflow:OverFlow",
+}
+
+
+class Aligner(Protocol):
+    """What aligns recordings with their symbols; an utterance needs `frames_per_symbol` frames for each."""
+
+    kind: str
+    mel: MelConfig
+
+    @property
+    def frames_per_symbol(self) -> int: ...
+
+    def durations(self, batch: Batch) -> Tensor:
+        """(B, N) frames per symbol, summing to mel_lengths."""
 
 
 def read_acoustic(path: str | Path) -> AcousticModel:
@@ -29,6 +50,11 @@ def read_acoustic(path: str | Path) -> AcousticModel:
 def read_vocoder(path: str | Path) -> Vocoder:
     """A vocoder. Raises ValueError, FileNotFoundError: unreadable or not a vocoder."""
     return cast(Vocoder, _read(Path(path), VOCODERS)[0])
+
+
+def read_aligner(path: str | Path) -> Aligner:
+    """What gives durations. Raises ValueError, FileNotFoundError: unreadable or not one of `ALIGNERS`."""
+    return cast(Aligner, _read(Path(path), ALIGNERS)[0])
 
 
 def _read(path: Path, classes: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:

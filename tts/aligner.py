@@ -76,6 +76,7 @@ class Aligner(nn.Module):
     """
 
     kind: ClassVar[str] = "aligner"
+    frames_per_symbol: ClassVar[int] = 1
     mel_mean: Tensor
     mel_std: Tensor
 

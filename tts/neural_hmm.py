@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melstate.kernels.emission import emissions, gaussian
-from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_viterbi
+from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_posteriors, hmm_viterbi
+from melstate.kernels.monotonic import monotonic_alignment
 from melstate.mixers.mixer import create
 from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames, SpeechWarning
 from melstate.tts.conv_lstm_encoder import ConvLSTMEncoder
@@ -252,11 +253,28 @@ class NeuralHMM(AcousticModel):
         *terms, volume = self._terms(batch, True if dropout is None else dropout)
         return hmm_log_likelihood(*terms, convention=self.convention, names=batch.ids) + volume
 
+    @property
+    def frames_per_symbol(self) -> int:
+        """Frames that every symbol takes at least."""
+        return self.states * self.reduction
+
     @torch.no_grad()
-    def durations(self, batch: Batch) -> Tensor:
-        """(B, N) frames per symbol on the likeliest path, at least one each, summing to mel_lengths."""
+    def durations(self, batch: Batch, method: str = "viterbi") -> Tensor:
+        """(B, N) frames per symbol, at least one each, summing to mel_lengths.
+
+        Args:
+            method: "viterbi": on the likeliest path; "posterior": on the path with most frames in the right state, in
+                expectation over all paths.
+        """
+        if method not in ("viterbi", "posterior"):
+            raise ValueError(f"method must be 'viterbi' or 'posterior', got {method!r}")
         *terms, _ = self._terms(batch, False)
-        found = hmm_viterbi(*terms, convention=self.convention, names=batch.ids)
+        if method == "viterbi":
+            found = hmm_viterbi(*terms, convention=self.convention, names=batch.ids)
+        else:
+            found = monotonic_alignment(
+                hmm_posteriors(*terms, convention=self.convention, names=batch.ids), terms[2], terms[3]
+            )
         durations = self.reduction * found.unflatten(1, (-1, self.states)).sum(2)
         # What completed the last group was not in the recording.
         added = self.reduction * self._groups(batch.mel_lengths) - batch.mel_lengths

@@ -66,14 +66,27 @@ class Features(NamedTuple):
 
 def level_and_trim(audio: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Cut edge silence and scale to the configured level. Raises ValueError on a silent clip."""
+    start, stop = spoken_part(audio, config)
+    return level(audio[start:stop], config)
+
+
+def spoken_part(audio: np.ndarray, config: FeatureConfig) -> tuple[int, int]:
+    """First sample, and one past the last, that edge silence leaves. Raises ValueError on a silent clip."""
     import librosa
 
     if np.abs(audio).max() < 1e-4:
         raise ValueError("silent")
-    if config.trim is not None:
-        margin = round(config.margin * config.mel.sample_rate)
-        _, (start, stop) = librosa.effects.trim(audio, top_db=config.trim, frame_length=1024, hop_length=256)
-        audio = audio[max(0, start - margin) : stop + margin]
+    if config.trim is None:
+        return 0, len(audio)
+    margin = round(config.margin * config.mel.sample_rate)
+    _, (start, stop) = librosa.effects.trim(audio, top_db=config.trim, frame_length=1024, hop_length=256)
+    return max(0, int(start) - margin), min(len(audio), int(stop) + margin)
+
+
+def level(audio: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """Scale to the configured level."""
+    import librosa
+
     power = librosa.feature.rms(y=audio, frame_length=1024, hop_length=256)[0] ** 2
     spoken = power[power > power.max() * 1e-3].mean()
     gain = min(10 ** (config.level / 20) / np.sqrt(spoken), 0.95 / np.abs(audio).max())
@@ -116,10 +129,14 @@ def extract(path: str | Path, config: FeatureConfig) -> Features:
     frames = len(audio) // config.mel.hop
     if frames < 8:
         raise ValueError(f"{path}: {frames} frames of speech, at least 8 are needed")
-    audio = audio[: frames * config.mel.hop]
-    samples = wav.to_int16(audio)
+    return analyse(audio, config)
+
+
+def analyse(audio: np.ndarray, config: FeatureConfig) -> Features:
+    """Features of all whole frames of audio that is trimmed and levelled."""
+    samples = wav.to_int16(audio[: len(audio) // config.mel.hop * config.mel.hop])
     mel = log_mel(torch.from_numpy(samples.astype(np.float32) / 32767.0), config.mel).numpy()
-    log_f0, voiced = pitch(audio, config)
+    log_f0, voiced = pitch(audio[: len(samples)], config)
     return Features(samples, mel, log_f0, voiced)
 
 
