@@ -18,6 +18,7 @@ ACOUSTIC_MODELS = {
     "fastspeech": "melstate.tts.fastspeech:FastSpeech",
     "neural_hmm": "melstate.tts.neural_hmm:NeuralHMM",
     "overflow": "melstate.tts.overflow:OverFlow",
+    "lina": "melstate.tts.lina:Lina",
 }
 VOCODERS = kinds.KINDS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from melstate.recipes.data.batches import Clip, SegmentBatches, UtteranceBatches, collate, hertz, join_sentences
-from melstate.recipes.data.corpus import Utterance, read_ljspeech
+from melstate.recipes.data.corpus import Corpus, Utterance, read_ljspeech
 from melstate.recipes.data.features import FeatureCache, FeatureConfig
+from melstate.recipes.data.recordings import read_speechocean
 from melstate.recipes.data.split import split_by_prompt
 from melstate.recipes.data.steps import BatchSource, step_loader
 from melstate.tts.text import FrontEnd
@@ -23,11 +24,38 @@ from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.vocoder import VocoderBatch
 
 
+@dataclass(frozen=True)
+class CorpusChoice:
+    """An entry of `corpora`; see SpeechData."""
+
+    folder: str
+    speaker: str | None = None
+    reader: str = "ljspeech"
+    dev_prompts: int | None = None
+    repeat: int = 1
+
+    def read(self) -> Corpus:
+        """Raises ValueError: a reader that is not there, or nothing to read."""
+        if self.reader == "ljspeech":
+            return read_ljspeech(self.folder, self.speaker)
+        if self.reader == "speechocean762":
+            return read_sentences(self.folder)
+        raise ValueError(f"{self.folder}: reader must be 'ljspeech' or 'speechocean762', got {self.reader!r}")
+
+
+def read_sentences(folder: str | Path) -> Corpus:
+    """The training part of speechocean762, its words without case or marks written as sentences."""
+    found = read_speechocean(folder, "train")
+    rows = [Utterance(r.id, r.path, f"{r.text.lower().capitalize()}.", r.speaker) for r in found.recordings]
+    return Corpus(tuple(rows), found.problems)
+
+
 class SpeechData(pl.LightningDataModule):
     """Clips of one or more corpora, split by prompt, with cached features, in memory.
 
     Args:
-        corpora: folders in LJSpeech layout, each {folder: …, speaker: …}.
+        corpora: each {folder: …, speaker: …} in LJSpeech layout, or {folder: …, reader: speechocean762} with speakers
+            of its own; dev_prompts of a corpus overrides the common one, repeat trains on its clips so many times.
         corrections: transcripts to replace, text by text as it stands in metadata.csv.
         cache: folder for features.
         batch_size: utterances (or segments) a batch and process.
@@ -39,7 +67,7 @@ class SpeechData(pl.LightningDataModule):
 
     def __init__(
         self,
-        corpora: Sequence[Mapping[str, str]],
+        corpora: Sequence[Mapping[str, Any]],
         cache: str,
         batch_size: int,
         features: Mapping[str, Any] | None = None,
@@ -54,7 +82,7 @@ class SpeechData(pl.LightningDataModule):
         options["mel"] = MelConfig(**options.get("mel", {}))
         self.features = FeatureConfig(**options)
         self.cache = FeatureCache(cache, self.features)
-        self.corpora = [(corpus["speaker"], corpus["folder"]) for corpus in corpora]
+        self.corpora = [CorpusChoice(**corpus) for corpus in corpora]
         self.corrections = dict(corrections or {})
         self.batch_size, self.dev_prompts, self.seed = batch_size, dev_prompts, seed
         self.workers, self.prepare_workers = workers, prepare_workers
@@ -64,25 +92,28 @@ class SpeechData(pl.LightningDataModule):
 
     @property
     def speakers(self) -> list[str]:
-        """Names; their order is the speaker index of the batches."""
-        return sorted({speaker for speaker, _ in self.corpora})
+        """Names; their order, that of the corpora and by name inside each, is the speaker index of the batches."""
+        names = [name for corpus in self.corpora for name in sorted({u.speaker for u in corpus.read().utterances})]
+        return list(dict.fromkeys(names))
 
     def utterances(self) -> tuple[list[Utterance], list[Utterance]]:
         """(train, dev) of all corpora; unreadable rows become one warning each corpus."""
         train: list[Utterance] = []
         dev: list[Utterance] = []
-        for speaker, folder in self.corpora:
-            corpus = read_ljspeech(folder, speaker)
-            warn_of(f"{folder}: rows left out", corpus.problems)
+        for choice in self.corpora:
+            corpus = choice.read()
+            warn_of(f"{choice.folder}: rows left out", corpus.problems)
             rows = [replace(u, text=self.corrections.get(u.text, u.text)) for u in corpus.utterances]
-            parts = split_by_prompt(rows, self.dev_prompts, self.seed)
-            train += parts[0]
+            held = self.dev_prompts if choice.dev_prompts is None else choice.dev_prompts
+            parts = split_by_prompt(rows, held, self.seed)
+            train += parts[0] * choice.repeat
             dev += parts[1]
         return train, dev
 
     def prepare_data(self) -> None:
         train, dev = self.utterances()
-        warn_of("clips left out", self.cache.prepare(train + dev, self.prepare_workers))
+        once = list(dict.fromkeys(train + dev))  # a repeated corpus is prepared once
+        warn_of("clips left out", self.cache.prepare(once, self.prepare_workers))
 
     def setup(self, stage: str | None = None) -> None:
         if not self.train:
@@ -92,7 +123,11 @@ class SpeechData(pl.LightningDataModule):
     def load(self, utterances: Sequence[Utterance]) -> list[Clip]:
         """Clips whose features are cached."""
         index = {speaker: number for number, speaker in enumerate(self.speakers)}
-        return [Clip(u.id, index[u.speaker], self.cache.load(u)) for u in utterances if self.cache.path(u).is_file()]
+        read: dict[Utterance, Clip] = {}
+        for u in utterances:
+            if u not in read and self.cache.path(u).is_file():
+                read[u] = Clip(u.id, index[u.speaker], self.cache.load(u))
+        return [read[u] for u in utterances if u in read]
 
     def source(self) -> BatchSource:
         raise NotImplementedError

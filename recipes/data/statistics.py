@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip
+from melstate.tts.levels import HIGHEST, LOWEST, Levels
+from melstate.tts.lina import Lina
 from melstate.tts.text import symbols
 from melstate.tts.variance import frame_energy
 
@@ -37,6 +39,30 @@ def energy_statistics(clips: Sequence[Clip]) -> tuple[float, float]:
     """Mean and standard deviation (at least 0.1) of melstate.tts.variance.frame_energy over all frames."""
     energy = torch.cat([frame_energy(torch.from_numpy(clip.features.mel)[None])[0] for clip in clips]).double()
     return float(energy.mean()), max(0.1, float(energy.std()))
+
+
+def level_statistics(clips: Sequence[Clip], model: Lina) -> tuple[Tensor, Tensor, Tensor]:
+    """What Lina.set_statistics takes: limits of the levels, and how often each is met.
+
+    Limits are the quantiles LOWEST and HIGHEST of each channel over all frames (F0: over voiced frames); voicing's are
+    0 and 1.
+    Raises: ValueError: F0 is wanted and no frame is voiced.
+    """
+    frames = np.concatenate([clip.features.mel for clip in clips], 1)
+    low, high = np.quantile(frames, (LOWEST, HIGHEST), axis=1)
+    if model.contour:
+        voiced = np.concatenate([clip.features.voiced for clip in clips])
+        log_f0 = np.concatenate([clip.features.log_f0 for clip in clips])
+        if not (voiced > 0.5).any():
+            raise ValueError("no voiced frame in the corpus; check the audio and the F0 range of corpus.features")
+        f0_low, f0_high = np.quantile(log_f0[voiced > 0.5], (LOWEST, HIGHEST))
+        low, high = np.append(low, (f0_low, 0.0)), np.append(high, (f0_high, 1.0))
+        frames = np.concatenate([frames, log_f0[None], voiced[None]])
+    levels = Levels(model.channels, model.levels.levels)
+    levels.set_limits(torch.from_numpy(low).float(), torch.from_numpy(high).float())
+    found = levels.quantise(torch.from_numpy(frames.T).float())
+    rates = torch.stack([(found == level).float().mean(0) for level in range(levels.levels)], 1)
+    return levels.low, levels.high, rates
 
 
 def stand_ins(clips: Sequence[Clip], least: int = 5) -> dict[int, int]:

@@ -1,0 +1,426 @@
+"""Lina: a language model of speech over mels cut into a few levels, on recurrent mixers whose state never grows.
+
+The text is encoded whole, in both directions. A decoder reads groups of frames it has spoken, as the sum of an
+embedding per channel and level; after half of its blocks it looks up in the text what comes next, and at the end names
+a level for every channel of the next group at once. A speaker is the state the decoder starts from.
+
+Source: Lemerle et al. 2024, Lina-Speech (arXiv:2410.23320), over the mel levels of Bai et al. 2024, dMel
+(arXiv:2407.15835).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melstate.mixers.block import build
+from melstate.mixers.mixer import Mixer
+from melstate.mixers.norm import HeadNorm
+from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.aligner import beta_binomial_prior, forward_sum
+from melstate.tts.cross_attention import NOWHERE, Attended, PositionAwareAttention, Text
+from melstate.tts.encoder import Encoder
+from melstate.tts.initial_state import InitialStates
+from melstate.tts.length import path_symbols
+from melstate.tts.levels import Levels, level_loss
+from melstate.tts.lina_decoding import Report, decode
+from melstate.tts.neural_hmm import Prenet
+from melstate.tts.tempo import Tempo
+from melstate.tts.text import symbols as table
+from melstate.vocoders.mel import MelConfig
+
+PLAIN = Controls()
+CONTOUR = 2  # channels after the mel's: log F0, voicing
+
+
+class DecoderState(NamedTuple):
+    """All that decoding remembers: the states below, inside and above the cross-attention. Its size never changes."""
+
+    lower: Any
+    path: Any
+    upper: Any
+
+
+class Step(NamedTuple):
+    """What the decoder says of groups of frames: levels (B, T, group · channels, levels) and stop (B, T), logits."""
+
+    levels: Tensor
+    stop: Tensor
+    attended: Attended
+
+
+class Lina(AcousticModel):
+    """Lina over mels.
+
+    Args:
+        symbols: size of the symbol table.
+        mel: mel contract, as MelConfig or its dict; the default contract if None.
+        contour: whether log F0 and voicing are spoken beside the mel, as two more channels.
+        levels: per channel.
+        group: frames a step; an utterance's last group is completed by its last frame.
+        text_dim, text_hidden, text_blocks, kernel: of the text encoder.
+        dim, hidden: width of the decoder and of its feed-forwards.
+        blocks: decoder blocks below the cross-attention, and as many above.
+        mixer, options: of encoder, decoder and position path; see melstate.mixers.mixer.create.
+        key_dim, place_dim, path_dim: of the cross-attention.
+        embedding, prenet: widths in which a spoken group is read.
+        prenet_dropout: of what was spoken, in synthesis too.
+        dropout: of the blocks.
+        noise: training reads levels disturbed by up to this many (standard deviation, another for every utterance).
+        blank: training hides this share of the groups from what is read.
+        speakers: initial states to learn, of rank `rank`; `speaker` is the one that speaks.
+        offset: training shifts an utterance's places in the text by up to this many symbols.
+        temperature, top_p: of the levels that are drawn; temperature may be one number for each channel.
+        output: "mean" speaks the expected level, "drawn" the level that was drawn (and is read on).
+        back, ahead: symbols by which the attended place may fall behind or move on in one step.
+        retries: times a passage that failed is spoken anew before it is cut.
+        pausing: symbol ids that `Controls.pause` stretches; None for punctuation and edges.
+        stand_ins: id spoken in place of an id that training hardly saw, as pairs.
+    """
+
+    kind: ClassVar[str] = "lina"
+    temperature: Tensor
+    _rows: Tensor
+
+    def __init__(
+        self,
+        symbols: int = len(table.SYMBOLS),
+        mel: MelConfig | Mapping[str, Any] | None = None,
+        contour: bool = True,
+        levels: int = 16,
+        group: int = 3,
+        text_dim: int = 192,
+        text_hidden: int = 384,
+        text_blocks: int = 3,
+        kernel: int = 7,
+        dim: int = 256,
+        hidden: int = 512,
+        blocks: int = 2,
+        mixer: str = "gla",
+        options: Mapping[str, Any] | None = None,
+        key_dim: int = 64,
+        place_dim: int = 64,
+        path_dim: int = 128,
+        embedding: int = 128,
+        prenet: int = 192,
+        prenet_dropout: float = 0.3,
+        dropout: float = 0.1,
+        noise: float = 1.0,
+        blank: float = 0.1,
+        speakers: int = 1,
+        rank: int = 2,
+        speaker: int = 0,
+        offset: int = 300,
+        temperature: float | Sequence[float] = 0.6,
+        top_p: float = 1.0,
+        output: str = "mean",
+        back: float = 2.0,
+        ahead: float = 3.0,
+        retries: int = 3,
+        pausing: Sequence[int] | None = None,
+        stand_ins: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__()
+        self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
+        if pausing is None:
+            pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
+        options = dict(options or {})
+        channels = self.mel.n_mels + CONTOUR * contour
+        spread = [float(temperature)] * channels if isinstance(temperature, int | float) else list(temperature)
+        _check_decoding(spread, channels, group, top_p, output, back, ahead, retries, speaker, speakers)
+        self.config: dict[str, Any] = {
+            "symbols": symbols,
+            "mel": self.mel.to_dict(),
+            "contour": contour,
+            "levels": levels,
+            "group": group,
+            "text_dim": text_dim,
+            "text_hidden": text_hidden,
+            "text_blocks": text_blocks,
+            "kernel": kernel,
+            "dim": dim,
+            "hidden": hidden,
+            "blocks": blocks,
+            "mixer": mixer,
+            "options": options,
+            "key_dim": key_dim,
+            "place_dim": place_dim,
+            "path_dim": path_dim,
+            "embedding": embedding,
+            "prenet": prenet,
+            "prenet_dropout": prenet_dropout,
+            "dropout": dropout,
+            "noise": noise,
+            "blank": blank,
+            "speakers": speakers,
+            "rank": rank,
+            "speaker": speaker,
+            "offset": offset,
+            "temperature": temperature if isinstance(temperature, int | float) else spread,
+            "top_p": top_p,
+            "output": output,
+            "back": back,
+            "ahead": ahead,
+            "retries": retries,
+            "pausing": list(pausing),
+        }
+        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
+        self.output, self.top_p, self.back, self.ahead, self.retries = output, top_p, back, ahead, retries
+        self.symbols, self.group, self.channels, self.contour = symbols, group, channels, contour
+        self.noise, self.blank, self.offset, self.speaker = noise, blank, offset, speaker
+        self.pausing = frozenset(pausing)
+        self.levels = Levels(channels, levels)
+        self.encoder = Encoder(symbols, text_dim, text_hidden, text_blocks, mixer, options, kernel, dropout)
+        self.embedding = nn.EmbeddingBag(group * channels * levels, embedding, mode="sum")
+        nn.init.normal_(self.embedding.weight, std=(group * channels) ** -0.5)
+        self.go = nn.Parameter(torch.randn(embedding))
+        self.prenet = Prenet(embedding, prenet, prenet_dropout)
+        self.enter = nn.Linear(prenet, dim)
+        self.lower = build(dim, blocks, mixer, hidden=hidden, dropout=dropout, norm=False, **options)
+        self.attention = PositionAwareAttention(dim, text_dim, key_dim, place_dim, path_dim, mixer, options)
+        self.upper = build(dim, blocks, mixer, hidden=hidden, dropout=dropout, norm=False, **options)
+        if not all(_constant(layer) for layer in self.lower.modules()):
+            raise ValueError(f"lina: mixer {mixer!r} has a state that grows; choose one whose state does not")
+        self.starts = InitialStates((self.lower.init_state(1), self.upper.init_state(1)), speakers, rank)
+        self.norm = HeadNorm(dim)
+        self.to_levels = nn.Linear(dim, group * channels * levels)
+        self.to_stop = nn.Linear(dim, 1)
+        with torch.no_grad():
+            self.to_levels.weight.mul_(0.1)
+        offsets = torch.arange(group * channels) * levels
+        self.register_buffer("_rows", offsets, persistent=False)
+        self.register_buffer("temperature", torch.tensor(spread), persistent=False)
+
+    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
+        """Ids that `stream` replaces by better-known ones; part of the configuration.
+
+        Raises: ValueError: ids outside the symbol table.
+        """
+        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
+        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
+            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
+        self.config["stand_ins"] = [list(pair) for pair in pairs]
+        self.stand_ins = dict(pairs)
+
+    @torch.no_grad()
+    def set_statistics(self, low: Tensor, high: Tensor, rates: Tensor) -> None:
+        """What the corpus looks like; before training.
+
+        Args:
+            low, high: (channels,) values of the first and of the last level.
+            rates: (channels, levels) how often each level occurs, in fractions of frames; biases start from there.
+        """
+        self.levels.set_limits(low, high)
+        self.to_levels.bias.copy_(rates.clamp(min=1e-4).log().repeat(self.group, 1).flatten())
+        self.to_stop.bias.fill_(-4.0)
+
+    # --- training
+
+    def losses(self, batch: Batch, *, guide: float = 1.0) -> dict[str, Tensor]:
+        """levels: nats a value; stop: nats a step; alignment: of the position attention; content: of the other.
+
+        The alignments are −log attention to the aligned symbol where the batch has durations, else minus the
+        log-probability of all monotonic paths, to which a diagonal prior is added with weight `guide`.
+
+        Raises: ValueError: ids outside the symbol table, or a speaker that is not there.
+        """
+        values = self.values(batch)
+        steps = self._steps(batch.mel_lengths)
+        said = self.teach(batch, values)
+        inside = _mask(steps, values.shape[1])
+        place = self.levels.place(values).flatten(2)
+        nats = level_loss(said.levels.float(), place)
+        weights = self._weights(batch, inside)
+        last = torch.arange(values.shape[1], device=steps.device) == steps[:, None] - 1
+        stop = F.binary_cross_entropy_with_logits(said.stop.float(), last.float(), reduction="none")
+        losses = {"levels": (nats * weights).sum() / weights.sum(), "stop": (stop * inside).sum() / inside.sum()}
+        for name, logits in (("alignment", said.attended.position), ("content", said.attended.content)):
+            losses[name] = self._alignment_loss(logits, batch, steps, guide)
+        return losses
+
+    def values(self, batch: Batch) -> Tensor:
+        """(B, steps, group, channels): the utterances, each continued by its last frame to whole groups."""
+        channels = [batch.mels]
+        if self.contour:
+            channels += [batch.log_f0[:, None], batch.voiced[:, None]]
+        frames = torch.cat(channels, 1).transpose(1, 2)
+        total = int(self._steps(batch.mel_lengths).max()) * self.group
+        at = torch.minimum(torch.arange(total, device=frames.device), batch.mel_lengths[:, None] - 1)
+        return frames.gather(1, at[..., None].expand(-1, -1, self.channels)).unflatten(1, (-1, self.group))
+
+    def teach(self, batch: Batch, values: Tensor) -> Step:
+        """Decode with the recordings' own past; disturbed by noise while training."""
+        before = self.levels.quantise(values[:, :-1])
+        hidden = None
+        if self.training:
+            spread = self.noise * torch.rand(len(values), 1, 1, 1, device=values.device)
+            shaken = before + torch.randn(before.shape, device=values.device) * spread
+            before = shaken.round().clamp(0, self.levels.levels - 1).long()
+            hidden = torch.rand(len(values), before.shape[1] + 1, 1, device=values.device) < self.blank
+        read = torch.cat([self.go.expand(len(values), 1, -1), self.read(before.flatten(2))], 1)
+        if hidden is not None:
+            read = read.masked_fill(hidden, 0.0)
+        offset = torch.randint(self.offset + 1, (len(values),), device=values.device) if self.training else 0
+        text = self.text(batch.phones, batch.phone_lengths, offset)
+        return self(read, text, self.start(batch.speakers))[0]
+
+    def _weights(self, batch: Batch, inside: Tensor) -> Tensor:
+        """(B, steps, group · channels) what each value counts: F0 where voiced alone, all else in real steps."""
+        weights = inside[..., None, None].float().repeat(1, 1, self.group, self.channels)
+        if self.contour:
+            voiced = F.pad(batch.voiced, (0, inside.shape[1] * self.group - batch.voiced.shape[1]))
+            weights[..., self.mel.n_mels] *= voiced[:, : inside.shape[1] * self.group].unflatten(1, (-1, self.group))
+        return weights.flatten(2)
+
+    def _alignment_loss(self, logits: Tensor, batch: Batch, steps: Tensor, guide: float) -> Tensor:
+        scores = logits.log_softmax(-1)
+        if batch.durations is None:
+            prior = beta_binomial_prior(steps, batch.phone_lengths, logits.shape[1], logits.shape[2])
+            scores = (scores + guide * prior).masked_fill(logits <= NOWHERE / 2, NOWHERE)
+            return forward_sum(scores, steps, batch.phone_lengths)
+        path = path_symbols(batch.durations, logits.shape[1] * self.group).clamp(max=logits.shape[2] - 1)
+        path = torch.minimum(path, batch.phone_lengths[:, None] - 1).unflatten(1, (-1, self.group))
+        inside = _mask(steps, logits.shape[1])
+        return -(scores.gather(2, path).mean(-1) * inside).sum() / inside.sum()
+
+    def _steps(self, frames: Tensor) -> Tensor:
+        return (frames + self.group - 1) // self.group
+
+    # --- one decoder for training and synthesis
+
+    def text(self, phones: Tensor, lengths: Tensor, offset: Tensor | int = 0) -> Text:
+        """(B, N) symbols → what the decoder reads of them. Raises ValueError: ids outside the symbol table."""
+        if int(phones.max()) >= self.symbols or int(phones.min()) < 0:
+            raise ValueError(
+                f"symbol ids must be in 0..{self.symbols - 1}, got {int(phones.min())}..{int(phones.max())}; "
+                "the text was prepared by another front-end version"
+            )
+        return self.attention.prepare(self.encoder(phones, lengths), _mask(lengths, phones.shape[1]), offset)
+
+    def read(self, levels: Tensor) -> Tensor:
+        """(B, T, group · channels) levels → (B, T, embedding)."""
+        flat = (levels + self._rows).flatten(0, 1)
+        return self.embedding(flat).unflatten(0, levels.shape[:2])
+
+    def start(self, speakers: Tensor) -> DecoderState:
+        """(B,) speakers → the states they speak from."""
+        batch = len(speakers)
+        lower, upper = self.starts((self.lower.init_state(batch), self.upper.init_state(batch)), speakers)
+        return DecoderState(lower, self.attention.path.init_state(batch), upper)
+
+    def forward(
+        self,
+        read: Tensor,
+        text: Text,
+        state: DecoderState,
+        *,
+        allowed: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Step, DecoderState]:
+        """Groups read so far (B, T, embedding) → what comes after each, and the state to go on from.
+
+        Args:
+            allowed: (B, T, N) symbols that may be attended to.
+            generator: of the prenet's dropout.
+        """
+        x = self.enter(self.prenet(read, dropout=True, generator=generator))
+        x, lower = self.lower(x, state.lower)
+        attended, path = self.attention(x, text, state.path, allowed=allowed)
+        x, upper = self.upper(x + attended.read, state.upper)
+        x = self.norm(x)
+        levels = self.to_levels(x).unflatten(-1, (-1, self.levels.levels))
+        return Step(levels, self.to_stop(x)[..., 0], attended), DecoderState(lower, path, upper)
+
+    # --- synthesis
+
+    @torch.no_grad()
+    def stream(
+        self,
+        phones: Sequence[int],
+        *,
+        controls: Controls = PLAIN,
+        chunk: int = 32,
+        largest: int | None = None,
+        generator: torch.Generator | None = None,
+        report: Report | None = None,
+    ) -> Iterator[Frames]:
+        """Frames of one sentence, passage by passage; see melstate.tts.lina_decoding for what happens when one fails.
+
+        Args:
+            controls: `variation` multiplies the temperature; `speed` and `pause` stretch what was spoken; `pitch`
+                shifts the contour and `energy` is a gain on the mel.
+            generator: of the prenet's dropout and of the drawn levels.
+            report: is filled with what the guard and the retries did.
+        Raises:
+            ValueError: no symbols, ids outside the table, or `pitch` without a contour.
+            RuntimeError: nothing finite came out, however often it was tried.
+        """
+        if len(phones) == 0:
+            raise ValueError("no symbols to speak")
+        if controls.pitch and not self.contour:
+            raise ValueError("pitch cannot be shifted: this model was trained with contour=False and speaks no F0")
+        device = self.go.device
+        ids = torch.tensor([[self.stand_ins.get(i, i) for i in phones]], device=device)
+        text = self.text(ids, torch.tensor([len(phones)], device=device))
+        pauses = [i > 0 and phone in self.pausing for i, phone in enumerate(phones)]
+        tempo = Tempo()
+        held: list[tuple[Tensor, list[int]]] = []
+        for values, symbol in decode(self, text, controls.variation, generator, report or Report()):
+            lengths = [(controls.pause if pauses[i] else 1.0) / controls.speed for i in symbol]
+            held.append(tempo.push(values, symbol, lengths))
+            if sum(len(at) for _, at in held) >= chunk:
+                yield self._frames(held, controls)
+                held, chunk = [], max(chunk, min(2 * chunk, largest or 0))
+        held.append(tempo.finish())
+        if any(at for _, at in held):
+            yield self._frames(held, controls)
+
+    def _frames(self, held: list[tuple[Tensor, list[int]]], controls: Controls) -> Frames:
+        values = torch.cat([part for part, _ in held])
+        symbol = torch.tensor([i for _, at in held for i in at], device=values.device)
+        bands, gain = self.mel.n_mels, controls.energy * math.log(10) / 20
+        mel = (values[:, :bands].T + gain).clamp(min=math.log(self.mel.floor))
+        if not self.contour:
+            return Frames(mel, None, symbol)
+        f0 = (values[:, bands] + controls.pitch * math.log(2) / 12).exp() * (values[:, bands + 1] > 0.5)
+        return Frames(mel, f0, symbol)
+
+
+def _constant(layer: nn.Module) -> bool:
+    return not isinstance(layer, Mixer) or layer.constant_state
+
+
+def _mask(lengths: Tensor, size: int) -> Tensor:
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def _check_decoding(
+    temperature: Sequence[float],
+    channels: int,
+    group: int,
+    top_p: float,
+    output: str,
+    back: float,
+    ahead: float,
+    retries: int,
+    speaker: int,
+    speakers: int,
+) -> None:
+    if len(temperature) != channels or min(temperature) < 0:
+        raise ValueError(
+            f"temperature must be one number >= 0 or {channels} of them, got {len(temperature)}, "
+            f"the least {min(temperature):g}"
+        )
+    if group < 1 or not 0 < top_p <= 1 or output not in ("mean", "drawn"):
+        raise ValueError(
+            f"need group >= 1, 0 < top_p <= 1, output 'mean' or 'drawn'; got {group}, {top_p:g}, {output!r}"
+        )
+    if back < 0 or ahead < 1 or retries < 0:
+        raise ValueError(f"need back >= 0, ahead >= 1 symbols, retries >= 0, got {back:g}, {ahead:g}, {retries}")
+    if not 0 <= speaker < speakers:
+        raise ValueError(f"speaker must be in 0..{speakers - 1}, got {speaker}")
