@@ -91,6 +91,8 @@ def train(config: DictConfig) -> Path:
     target = folder / "model.safetensors"
     if trainer.is_global_zero:
         extra = {"steps": state["global_step"], "run": config.name, "symbols": symbols.VERSION}
+        if hasattr(data, "header"):
+            extra |= data.header()
         checkpoint.save(target, task.model, extra=extra)
         log.info("wrote %s", target)
     return target
