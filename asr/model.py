@@ -25,8 +25,8 @@ class SpeechBatch(NamedTuple):
         mels: (B, T, n_mels) log-mels. mel_lengths: (B,).
         tokens: (B, U) pieces without ends and speakers, for CTC. token_lengths: (B,), 0 for rows that say nothing.
         phones: (B, P) ids from 1 on, for the second CTC. phone_lengths: (B,).
-        spoken: (B, N) what the decoder is to write: "pieces … speaker END", repeated, or END alone.
-            spoken_lengths: (B,).
+        spoken: (B, N) what the decoder is to write: "pieces … speaker END", repeated, and one more END when nothing
+            follows; END alone for rows that say nothing. spoken_lengths: (B,).
         texts: for scoring.
     """
 

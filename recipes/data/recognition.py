@@ -190,7 +190,7 @@ class RecognitionData(pl.LightningDataModule):
         """Clips as they were recorded."""
         audio = [np.asarray(clip.waveform.audio, np.float32) / 32768.0 for clip in clips]
         rows = [
-            Row(a, list(c.tokens), list(c.phones), [*c.tokens, speaker_token(0), END], c.text)
+            Row(a, list(c.tokens), list(c.phones), [*c.tokens, speaker_token(0), END, END], c.text)
             for a, c in zip(audio, clips, strict=True)
         ]
         return collate(rows, [perturbed_log_mel(torch.from_numpy(a), self.mel) for a in audio])

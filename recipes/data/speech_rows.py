@@ -212,7 +212,7 @@ class SpeechRows:
             tokens += clip.tokens
             phones += clip.phones
             spoken += clip.tokens
-        spoken += [speaker_token(order.index(self.clips[picks[-1]].speaker)), END]
+        spoken += [speaker_token(order.index(self.clips[picks[-1]].speaker)), END, END]
         silence = max(0, int(seconds * rate) - sum(len(part) for part in parts))
         before = int(rng.integers(silence + 1))
         audio = self._worsen(rng, np.pad(np.concatenate(parts), (before, silence - before)))
