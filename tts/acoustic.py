@@ -42,6 +42,9 @@ class Batch(NamedTuple):
     ids: tuple[str, ...]
 
 
+PROSODY = ("pitch_sd", "rate_sd", "energy_sd")
+
+
 @dataclass(frozen=True)
 class Controls:
     """What a speaker of text may ask for.
@@ -52,6 +55,9 @@ class Controls:
         energy: decibels up or down; −20–20.
         pause: factor on silences at punctuation; 0–10.
         variation: 0 reads everything alike; 1 the voice's own spread of pitch; 0–3.
+        pitch_sd, rate_sd, energy_sd: how the speaker would say a sentence whose mean log F0, symbols a second and mean
+            log energy lie so many standard deviations of the recordings from their average; −3–3, of models with
+            `prosodic`.
     """
 
     speed: float = 1.0
@@ -59,6 +65,9 @@ class Controls:
     energy: float = 0.0
     pause: float = 1.0
     variation: float = 1.0
+    pitch_sd: float = 0.0
+    rate_sd: float = 0.0
+    energy_sd: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -67,6 +76,7 @@ class Controls:
             "energy": (-20.0, 20.0),
             "pause": (0.0, 10.0),
             "variation": (0.0, 3.0),
+            **dict.fromkeys(PROSODY, (-3.0, 3.0)),
         }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -94,9 +104,11 @@ class AcousticModel(nn.Module):
         kind: name under which checkpoints and configs know the class.
         config: JSON-able keyword arguments that rebuild the module: type(self)(**self.config).
         mel: the mel contract it was trained for.
+        prosodic: whether it was shown whole utterances' prosody and follows `PROSODY`.
     """
 
     kind: ClassVar[str]
+    prosodic: ClassVar[bool] = False
     config: dict[str, Any]
     mel: MelConfig
 

@@ -14,7 +14,16 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 PICTURES = (".png", ".svg", ".pdf")
 TIMES = (".srt", ".json")
 # The limits of melstate.tts.acoustic.Controls, which would import torch.
-RANGES = {"speed": (0.25, 4), "pitch": (-12, 12), "energy": (-20, 20), "pause": (0, 10), "variation": (0, 3)}
+RANGES = {
+    "speed": (0.25, 4),
+    "pitch": (-12, 12),
+    "energy": (-20, 20),
+    "pause": (0, 10),
+    "variation": (0, 3),
+    "pitch_sd": (-3, 3),
+    "rate_sd": (-3, 3),
+    "energy_sd": (-3, 3),
+}
 
 
 class Problem(Exception):
@@ -57,9 +66,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         ("energy", "decibels up or down"),
         ("pause", "factor on silences"),
         ("variation", "0 reads flat, 1 is the voice's own spread"),
+        ("pitch_sd", "mean pitch in standard deviations of the recordings, of a neural HMM"),
+        ("rate_sd", "speaking rate, likewise"),
+        ("energy_sd", "energy, likewise"),
     ):
         low, high = RANGES[name]
-        add(f"--{name}", type=_number(low, high), metavar="X", help=f"{text}; {low:g} to {high:g}")
+        add(
+            f"--{name.replace('_', '-')}",
+            type=_number(low, high),
+            default=0.0 if name.endswith("_sd") else None,
+            metavar="X",
+            help=f"{text}; {low:g} to {high:g}",
+        )
     add("--seed", type=_whole(0, 2**32 - 1), default=0, metavar="N", help="same seed, same audio (default 0)")
     add("--play", action="store_true", help="play it; without -o no file is written")
     add("--plot", metavar="FILE", help="draw waveform, mel and phones over time (.png, .svg or .pdf)")

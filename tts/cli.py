@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from melstate.tts.arguments import Problem, parse
+from melstate.tts.arguments import RANGES, USAGE, Problem, parse
 
 if TYPE_CHECKING:
     from melstate.tts.audio import Audio, Span
@@ -257,8 +257,10 @@ def _run(args: argparse.Namespace, voice: Voice, text: str, target: Path | None)
 
     from melstate.tts import sinks, timestamps
 
-    names = ("speed", "pitch", "energy", "pause", "variation", "seed")
-    stream = voice.stream(text, **{name: getattr(args, name) for name in names})
+    try:
+        stream = voice.stream(text, seed=args.seed, **{name: getattr(args, name) for name in RANGES})
+    except ValueError as error:
+        raise Problem(USAGE, str(error)) from error
     result = _Result(voice.sample_rate)
     kept: list[np.ndarray] = []
     with _output_errors(target or args.output), ExitStack() as stack:

@@ -96,6 +96,7 @@ class NeuralHMM(AcousticModel):
     """
 
     kind: ClassVar[str] = "neural_hmm"
+    prosodic: ClassVar[bool] = True
     whole: ClassVar[bool] = False  # whether frames can be told only once all steps are made
     mel_mean: Tensor
     mel_std: Tensor
@@ -334,22 +335,20 @@ class NeuralHMM(AcousticModel):
         largest: int | None = None,
         generator: torch.Generator | None = None,
         durations: str = "quantile",
-        prosody: Sequence[float] | None = None,
     ) -> Iterator[Frames]:
         """Frames of one sentence as they are decoded; f0 is None, symbols come in order and every one comes.
 
         Args:
             controls: `speed` multiplies the rate at which states end, `pause` divides that of punctuation's; `pitch`
-                and `energy` become corpus deviations of the utterance's mean, what lies beyond 3 of energy a plain
-                gain; `variation` multiplies the temperature.
+                and `energy` become corpus deviations of the utterance's mean beside those asked for as such, what
+                lies beyond 3 of energy a plain gain; `variation` multiplies the temperature.
             generator: of the prenet's dropout, sampled emissions and sampled durations.
             durations: "quantile" ends a state at the threshold, "sampled" draws its end.
-            prosody: mean log F0, symbols a frame (in logs) and energy in corpus deviations, on top of the controls.
         Raises: ValueError: no symbols, ids outside the table, or unknown `durations`.
         """
         held: list[Tensor] = []
         at: list[int] = []
-        for spoken, index in self._speak([phones], controls, generator, durations, prosody):
+        for spoken, index in self._speak([phones], controls, generator, durations):
             held.append(spoken[0])
             at.append(int(index[0]) // self.states)
             if len(held) * self.reduction >= chunk and not self.whole:
@@ -367,12 +366,11 @@ class NeuralHMM(AcousticModel):
         controls: Controls = PLAIN,
         generator: torch.Generator | None = None,
         durations: str = "quantile",
-        prosody: Sequence[float] | None = None,
     ) -> list[Frames]:
         """Whole sentences, decoded together until the last is done; arguments as `stream`."""
         held: list[Tensor] = []
         at: list[Tensor] = []
-        for spoken, index in self._speak(sentences, controls, generator, durations, prosody):
+        for spoken, index in self._speak(sentences, controls, generator, durations):
             held.append(spoken)
             at.append(index)
         frames = []
@@ -383,7 +381,8 @@ class NeuralHMM(AcousticModel):
 
     def _frames(self, held: list[Tensor], at: list[int], controls: Controls) -> Frames:
         mel = self._spoken(torch.stack(held).view(-1, self.mel.n_mels).T) * self.mel_std + self.mel_mean
-        excess = controls.energy * math.log(10) / 20 - self._shown(controls)[2] * float(self.prosody_std[2])
+        asked = controls.energy * math.log(10) / 20 + controls.energy_sd * float(self.prosody_std[2])
+        excess = asked - self._shown(controls)[2] * float(self.prosody_std[2])
         symbol = torch.tensor(at, device=mel.device).repeat_interleave(self.reduction)
         return Frames((mel + excess).clamp(min=math.log(self.mel.floor)), None, symbol)
 
@@ -394,8 +393,8 @@ class NeuralHMM(AcousticModel):
     def _shown(self, controls: Controls) -> tuple[float, float, float]:
         """Prosody in corpus deviations that the controls ask the model for."""
         pitch = controls.pitch * math.log(2) / 12 / float(self.prosody_std[0])
-        energy = controls.energy * math.log(10) / 20 / float(self.prosody_std[2])
-        return pitch, 0.0, max(-FURTHEST, min(FURTHEST, energy))
+        energy = controls.energy * math.log(10) / 20 / float(self.prosody_std[2]) + controls.energy_sd
+        return pitch + controls.pitch_sd, controls.rate_sd, max(-FURTHEST, min(FURTHEST, energy))
 
     def _speak(
         self,
@@ -403,7 +402,6 @@ class NeuralHMM(AcousticModel):
         controls: Controls,
         generator: torch.Generator | None,
         durations: str,
-        prosody: Sequence[float] | None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Steps of sentences side by side: normalised groups (B, D) and their states (B,), past the last when done."""
         if durations not in ("quantile", "sampled"):
@@ -417,7 +415,7 @@ class NeuralHMM(AcousticModel):
             [[self.stand_ins.get(i, i) for i in phones] + [0] * (width - len(phones)) for phones in sentences],
             device=device,
         )
-        shown = torch.tensor(self._shown(controls), device=device) + torch.tensor(prosody or (0.0,) * 3, device=device)
+        shown = torch.tensor(self._shown(controls), device=device)
         by_state = self._by_state(ids, lengths, shown.expand(len(sentences), 3))
         # An edge before the first symbol is no pause: it holds little silence of its own and keeps it.
         pauses = torch.isin(ids, torch.tensor(sorted(self.pausing), device=device)) & (torch.arange(width) > 0).to(

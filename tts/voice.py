@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from melstate.tts import manifest
-from melstate.tts.acoustic import AcousticModel, Controls, Frames, SpeechWarning
+from melstate.tts.acoustic import PROSODY, AcousticModel, Controls, Frames, SpeechWarning
 from melstate.tts.audio import Audio, SpokenSentence
 from melstate.tts.manifest import Defaults, Manifest, VoiceError
 from melstate.tts.timeline import Timeline
@@ -31,7 +31,7 @@ from melstate.vocoders.checkpoint import write_atomic
 from melstate.vocoders.vocoder import Vocoder
 
 STANDARD = Defaults()
-CONTROLS = tuple(field.name for field in fields(Controls))
+CONTROLS = tuple(field.name for field in fields(Controls) if field.name not in PROSODY)  # those with defaults
 LARGEST_CHUNK = 512  # frames: past this, larger chunks do not save time
 KNEE = 0.8  # of full scale, where the limiter begins
 PARAGRAPH = re.compile(r"\n\s*\n")
@@ -192,6 +192,9 @@ class Voice:
         energy: float | None = None,
         pause: float | None = None,
         variation: float | None = None,
+        pitch_sd: float = 0.0,
+        rate_sd: float = 0.0,
+        energy_sd: float = 0.0,
         seed: int = 0,
         chunk: int | None = None,
     ) -> Iterator[Audio]:
@@ -200,17 +203,25 @@ class Voice:
         Args:
             text: any length; sentences are taken from it one at a time.
             speed, pitch, energy, pause, variation: as in melstate.tts.acoustic.Controls; None is the voice's default.
+            pitch_sd, rate_sd, energy_sd: likewise, of models that have learned utterances' prosody.
             seed: the same seed gives the same audio, on any thread; the global random state is not touched.
             chunk: frames to make at a time; None starts small and grows. Changes when audio comes, not what it is.
         Returns: pieces of Audio whose word and phone times count from the start of the speech.
         Raises:
-            ValueError: a control out of range, or (at the first piece) text that holds nothing to speak.
+            ValueError: a control out of range or that the model does not have, or (at the first piece) text that
+                holds nothing to speak.
             RuntimeError: the model gave audio that is not finite; the sentence is named.
         Warns:
             SpeechWarning: the model left out or repeated phones, or cut one that did not end.
         """
         asked = {"speed": speed, "pitch": pitch, "energy": energy, "pause": pause, "variation": variation}
-        controls = Controls(**{k: getattr(self.defaults, k) if v is None else v for k, v in asked.items()})
+        chosen = {k: getattr(self.defaults, k) if v is None else v for k, v in asked.items()}
+        controls = Controls(**chosen, pitch_sd=pitch_sd, rate_sd=rate_sd, energy_sd=energy_sd)
+        if not self.acoustic.prosodic and (unknown := [name for name in PROSODY if getattr(controls, name)]):
+            raise ValueError(
+                f"voice '{self.name}': its model '{self.model}' has not learned {', '.join(unknown)}; "
+                "use speed, pitch and energy, or a neural HMM"
+            )
         if not isinstance(text, str):
             raise TypeError(f"text must be str, got {type(text).__name__}")
         if chunk is not None and chunk < 1:

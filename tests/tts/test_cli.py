@@ -246,6 +246,8 @@ def test_version_and_help(capsys):
         (["a", "--speed", "fast"], "'fast' is not a number"),
         (["a", "--pitch", "99"], "--pitch"),
         (["a", "--seed", "-1"], "--seed"),
+        (["a", "--rate-sd", "9"], "--rate-sd: 9 is not in -3 to 3"),
+        (["a", "--rate-sd", "1"], "its model 'tiny_acoustic' has not learned rate_sd"),
         (["a", "--seed", "1e3"], "not a whole number"),
         (["a", "--threads", "0"], "--threads"),
         (["a", "-o", "x.xyz"], "unknown suffix; use one of .wav"),

@@ -227,13 +227,43 @@ def test_prosody_is_heard_and_energy_beyond_it_is_a_gain():
         return joined(model.stream(PHONES, **options))[0][:, 0]
 
     plain = first()
-    shift = first(prosody=(1.0, 0.0, 0.0)) - plain
+    shift = first(controls=Controls(pitch_sd=1.0)) - plain
     assert float(shift.abs().max()) > 1e-3
     semitones = 12 / math.log(2) * float(model.prosody_std[0])
     torch.testing.assert_close(first(controls=Controls(pitch=semitones)), plain + shift)
     # 3 deviations of 0.3 nats are 7.8 dB: the rest of 10 and of 12 dB is gain.
     loud, louder = first(controls=Controls(energy=10.0)), first(controls=Controls(energy=12.0))
     torch.testing.assert_close(louder - loud, torch.full((6,), 2 * math.log(10) / 20))
+    both = first(controls=Controls(energy=2.0, energy_sd=3.0)) - first(controls=Controls(energy_sd=3.0))
+    torch.testing.assert_close(both, torch.full((6,), 2 * math.log(10) / 20))
+    lengths = {len(joined(model.stream(PHONES, controls=Controls(rate_sd=rate)))[1]) for rate in (-3.0, 3.0)}
+    assert len(lengths) == 2
+
+
+def spoken_at(rates, generator):
+    """Utterances of five symbols with so many frames each; all sound alike, so that only durations are to be learned."""
+    frames = 5 * torch.tensor(rates)
+    phones = torch.randint(1, 70, (len(rates), 5), generator=generator)
+    inside = torch.arange(int(frames.max())) < frames[:, None]
+    mels = (0.3 * torch.randn(len(rates), 6, int(frames.max()), generator=generator) - 5) * inside[:, None]
+    log_f0, voiced = torch.full(inside.shape, 5.0), inside.float()
+    lengths, ids = torch.full_like(frames, 5), tuple(map(str, range(len(rates))))
+    return Batch(phones, lengths, mels, frames, log_f0, voiced, None, torch.zeros_like(frames), ids)
+
+
+def test_the_speaking_rate_that_is_learned_is_obeyed():
+    model, generator = build(prenet_dropout=0.0, states=1).train(), torch.Generator().manual_seed(0)
+    rates = (3, 4, 6, 8)
+    first = spoken_at(rates, generator)
+    model.set_statistics(torch.full((6,), -5.0), torch.full((6,), 2.0), utterance_prosody(first), torch.zeros(6), 0.2)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.losses(spoken_at(rates, generator))["likelihood"].backward()
+        optimizer.step()
+    asked = [-1.2, -0.6, 0.0, 0.6, 1.2]
+    spoken = [len(joined(model.eval().stream([3, 9, 27, 41, 60], controls=Controls(rate_sd=r)))[1]) for r in asked]
+    assert spoken == sorted(set(spoken), reverse=True) and spoken[0] > 1.7 * spoken[-1], spoken
 
 
 def test_configuration_rebuilds_the_model():

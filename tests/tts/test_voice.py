@@ -158,6 +158,8 @@ def test_nothing_to_speak(tiny, text, reason):
         ({"energy": -21}, "energy must be"),
         ({"pause": -1}, "pause must be"),
         ({"variation": 9}, "variation must be"),
+        ({"rate_sd": 3.1}, "rate_sd must be in -3..3"),
+        ({"rate_sd": 1, "pitch_sd": 1}, "model 'tiny_acoustic' has not learned pitch_sd, rate_sd; use speed"),
         ({"seed": -1}, "seed must be"),
         ({"chunk": 0}, "chunk must be"),
     ],
