@@ -70,7 +70,9 @@ class Tokens:
             import sentencepiece
 
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-            self.pieces = tuple(self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size()))
+            unknown = self._processor.unk_id()
+            ids = range(self._processor.get_piece_size())
+            self.pieces = tuple("" if i == unknown else self._processor.id_to_piece(i) for i in ids)
 
     def __len__(self) -> int:
         """Ids in all, blank, end and speakers included."""
@@ -133,7 +135,7 @@ class Tokens:
                 words.append([])
             words[-1].append(i)
             opened = True
-        return [word for word in words if any(self.pieces[i - FIRST_PIECE] != BOUNDARY for i in word)]
+        return [word for word in words if any(self.pieces[i - FIRST_PIECE] not in ("", BOUNDARY) for i in word)]
 
     def opens(self, i: int) -> bool:
         """Whether a piece starts a word."""

@@ -1,0 +1,185 @@
+"""A small word n-gram that holds no word impossible: interpolated Kneser-Ney over words, and over letters for the rest.
+
+Only counts of the longest n-grams are stored; everything else follows from them. Few transcripts make a small file.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melstate.vocoders.checkpoint import write_atomic
+
+DISCOUNT = 0.75
+EDGE = 0  # the symbol before a sequence starts, and the one that ends it
+ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
+MOST_MISSING = 1e-7  # floor of a word's spelling probability
+
+
+class NGram:
+    """Interpolated Kneser-Ney over integer symbols ≥ 1 (0 is the edge).
+
+    Args:
+        counts: n-grams of the full order, padded with edges at the start, and how often each was seen.
+        order: n ≥ 1.
+    Source: Kneser and Ney 1995; Chen and Goodman 1998, section 4.1.6 with one discount.
+    """
+
+    def __init__(self, counts: Mapping[tuple[int, ...], int], order: int) -> None:
+        if order < 1 or any(len(gram) != order for gram in counts):
+            raise ValueError(f"n-gram: counts must be of order {order} >= 1")
+        self.order, self.counts = order, dict(counts)
+        # tables[n]: n-gram → count; below the full order the number of different symbols seen before it
+        self.tables: list[dict[tuple[int, ...], int]] = [{} for _ in range(order + 1)]
+        self.tables[order] = self.counts
+        for n in range(order - 1, 0, -1):
+            self.tables[n] = dict(Counter(gram[1:] for gram in self.tables[n + 1]))
+        self.totals: dict[tuple[int, ...], int] = defaultdict(int)
+        self.kinds: dict[tuple[int, ...], int] = defaultdict(int)
+        for table in self.tables[1:]:
+            for gram, count in table.items():
+                self.totals[gram[:-1]] += count
+                self.kinds[gram[:-1]] += 1
+
+    @classmethod
+    def train(cls, sequences: Iterable[Sequence[int]], order: int) -> NGram:
+        counts: Counter[tuple[int, ...]] = Counter()
+        for sequence in sequences:
+            padded = (EDGE,) * (order - 1) + tuple(sequence) + (EDGE,)
+            counts.update(padded[i : i + order] for i in range(len(padded) - order + 1))
+        return cls(counts, order)
+
+    def probability(self, history: Sequence[int], symbol: int, base: float) -> float:
+        """P(symbol | history); `base` is its probability where nothing was seen at all."""
+        history = tuple(history)[-(self.order - 1) :] if self.order > 1 else ()
+        probability = base
+        for n in range(len(history) + 1):
+            context = history[len(history) - n :]
+            total = self.totals.get(context, 0)
+            if not total:
+                if n:
+                    break
+                continue
+            # A shorter context than the order's own n-grams holds the lower order's counts.
+            count = self.tables[n + 1].get((*context, symbol), 0)
+            kept = max(count - DISCOUNT, 0.0) / total
+            probability = kept + DISCOUNT * self.kinds[context] / total * probability
+        return probability
+
+
+class LanguageModel:
+    """Natural-log probabilities of words given the words before; unseen words by their letters.
+
+    Args:
+        words: known words; a word's symbol is its place + 1.
+        ngram: over those symbols.
+        letters: over the letters' places in ALPHABET + 1.
+    """
+
+    def __init__(self, words: Sequence[str], ngram: NGram, letters: NGram) -> None:
+        self.words, self.ngram, self.letters = tuple(words), ngram, letters
+        self.symbols = {word: number for number, word in enumerate(words, start=1)}
+        self._spelled: dict[str, float] = {}
+
+    @classmethod
+    def train(
+        cls, sentences: Iterable[str], order: int = 3, letter_order: int = 5, spellings: Iterable[str] = ()
+    ) -> LanguageModel:
+        """Learn from normalised transcripts.
+
+        Args:
+            spellings: further words that teach how words are spelled.
+        """
+        texts = [sentence.split() for sentence in sentences]
+        words = sorted({word for text in texts for word in text})
+        symbols = {word: number for number, word in enumerate(words, start=1)}
+        ngram = NGram.train(([symbols[word] for word in text] for text in texts), order)
+        letters = NGram.train((_letters(word) for word in sorted({*words, *spellings})), letter_order)
+        return cls(words, ngram, letters)
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """The history of an utterance's first word."""
+        return (EDGE,) * (self.ngram.order - 1)
+
+    def symbol(self, word: str) -> int:
+        """The word's symbol, −1 for all words that training never saw."""
+        return self.symbols.get(word, -1)
+
+    def score(self, history: tuple[int, ...], word: str) -> tuple[float, tuple[int, ...]]:
+        """log P(word | history), and the history with the word."""
+        symbol = self.symbol(word)
+        probability = self.ngram.probability(history, symbol, self.spelling(word))
+        kept = (*history, symbol)[-(self.ngram.order - 1) :] if self.ngram.order > 1 else ()
+        return math.log(probability), kept
+
+    def end(self, history: tuple[int, ...]) -> float:
+        """log P(the utterance ends | history)."""
+        return math.log(self.ngram.probability(history, EDGE, MOST_MISSING))
+
+    def spelling(self, word: str) -> float:
+        """The probability of a word by its letters."""
+        if word not in self._spelled:
+            if len(self._spelled) > 100_000:
+                self._spelled.clear()
+            probability, history = 1.0, (EDGE,) * (self.letters.order - 1)
+            for letter in (*_letters(word), EDGE):
+                probability *= self.letters.probability(history, letter, 1 / (len(ALPHABET) + 1))
+                history = (*history, letter)
+            self._spelled[word] = max(probability, 1e-30)
+        return self._spelled[word]
+
+    def perplexity(self, sentences: Iterable[str]) -> float:
+        """Per word and sentence end."""
+        total, count = 0.0, 0
+        for sentence in sentences:
+            history = self.start
+            for word in sentence.split():
+                score, history = self.score(history, word)
+                total += score
+            total += self.end(history)
+            count += len(sentence.split()) + 1
+        return math.exp(-total / max(count, 1))
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz of words and counts, whole or not at all."""
+        arrays: dict[str, Any] = {"words": np.frombuffer("\n".join(self.words).encode(), np.uint8)}
+        for name, table in (("words", self.ngram), ("letters", self.letters)):
+            grams = sorted(table.counts)
+            arrays[f"{name}_grams"] = np.array(grams, np.uint16 if len(self.words) < 65535 else np.uint32)
+            arrays[f"{name}_counts"] = np.array([table.counts[gram] for gram in grams], np.uint32)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        write_atomic(path, stream.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> LanguageModel:
+        """Raises: FileNotFoundError: no such file. ValueError: not a language model."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such language model")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                words = bytes(arrays["words"]).decode().split("\n")
+                tables = [_table(arrays, name, path) for name in ("words", "letters")]
+        except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a language model ({error}); export it again") from error
+        return cls(words, *tables)
+
+
+def _table(arrays: Any, name: str, path: Path) -> NGram:
+    grams, counts = arrays[f"{name}_grams"], arrays[f"{name}_counts"]
+    if grams.ndim != 2 or len(grams) != len(counts):
+        raise ValueError(f"{len(grams)} n-grams of {name} but {len(counts)} counts")
+    rows = zip(map(tuple, grams.tolist()), counts.tolist(), strict=True)
+    return NGram(dict(rows), grams.shape[1])
+
+
+def _letters(word: str) -> list[int]:
+    return [ALPHABET.index(letter) + 1 for letter in word if letter in ALPHABET]

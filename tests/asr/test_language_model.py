@@ -1,0 +1,56 @@
+"""The n-gram is a distribution, prefers what it saw, and finds no word impossible."""
+
+import math
+
+import numpy as np
+import pytest
+
+from melstate.asr.language_model import EDGE, LanguageModel, NGram
+
+TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat on a mat", "don't sit on the dog"] * 2
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_probabilities_sum_to_one_in_every_history(order):
+    rng = np.random.default_rng(0)
+    ngram = NGram.train([rng.integers(1, 6, size=rng.integers(1, 9)).tolist() for _ in range(30)], order)
+    symbols = range(7)  # 0 … 5 were seen, 6 never
+    for history in [(EDGE, EDGE), (1, 2), (6, 3), (6, 6)]:
+        total = sum(ngram.probability(history, symbol, 1 / 7) for symbol in symbols)
+        assert total == pytest.approx(1.0, abs=1e-9)
+        assert all(ngram.probability(history, symbol, 1 / 7) > 0 for symbol in symbols)
+
+
+def test_seen_sequences_are_likelier():
+    model = LanguageModel.train(TEXTS)
+    history = model.start
+    for word in ("the", "cat"):
+        _, history = model.score(history, word)
+    sat, mat = (model.score(history, word)[0] for word in ("sat", "mat"))
+    assert sat > mat > model.score(history, "zyx")[0] > -80
+    assert model.score(history, "cats")[0] > model.score(history, "xqzv")[0]
+    assert model.perplexity(TEXTS) < model.perplexity(["mat the on dog"]) < model.perplexity(["zebra quilts vex"])
+
+
+def test_further_spellings_make_their_like_likelier():
+    plain, taught = (LanguageModel.train(TEXTS, spellings=words) for words in ([], ["zebra", "zebu", "zest"]))
+    assert taught.spelling("zebras") > plain.spelling("zebras")
+
+
+def test_it_comes_back_from_its_file(tmp_path):
+    model = LanguageModel.train(TEXTS)
+    model.save(tmp_path / "lm.npz")
+    again = LanguageModel.load(tmp_path / "lm.npz")
+    assert again.perplexity(["the cat sat", "unseen words"]) == model.perplexity(["the cat sat", "unseen words"])
+    assert math.isfinite(again.end(again.start))
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such language model"):
+        LanguageModel.load(tmp_path / "lm.npz")
+    (tmp_path / "lm.npz").write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match="export it again"):
+        LanguageModel.load(tmp_path / "lm.npz")
+    np.savez(tmp_path / "lm.npz", words=np.zeros(3, np.uint8))
+    with pytest.raises(ValueError, match="export it again"):
+        LanguageModel.load(tmp_path / "lm.npz")
