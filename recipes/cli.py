@@ -12,6 +12,10 @@ COMMANDS = {
     "train": ("melstate.recipes.train_voice", "make a voice of your own clips"),
     "evaluate": ("melstate.recipes.evaluate", "let a recogniser read a voice and its recordings"),
     "align": ("melstate.recipes.align_recording", "find a text's phones and words in its recording"),
+    "evaluate-recognizer": (
+        "melstate.recipes.evaluate_recognizer",
+        "word errors of a recogniser, and words it invents",
+    ),
     "vocode": ("melstate.recipes.vocode", "a recording or a mel through a vocoder"),
     "export": ("melstate.recipes.export", "make a voice folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),
@@ -22,7 +26,7 @@ USAGE, INTERRUPTED = 2, 130
 def usage() -> str:
     rows = {name: text for name, (_, text) in COMMANDS.items()}
     rows |= {"voices": "list the shipped voices", "version": "print the version"}
-    lines = [f"  {name:<12}{text}" for name, text in rows.items()]
+    lines = [f"  {name:<21}{text}" for name, text in rows.items()]
     return "\n".join(["usage: melstate COMMAND …", "", *lines, "", "melstate COMMAND --help tells more."])
 
 
