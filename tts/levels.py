@@ -59,9 +59,10 @@ class Levels(nn.Module):
         """The nearest levels, int64."""
         return self.place(values).round().long()
 
-    def value(self, levels: Tensor) -> Tensor:
-        """What levels, whole or between two, stand for."""
-        return self.low + levels / (self.levels - 1) * (self.high - self.low)
+    def value(self, levels: Tensor, first: int = 0) -> Tensor:
+        """What levels (…, n), whole or between two, of the n channels from `first` on stand for."""
+        low, high = (limit[first : first + levels.shape[-1]] for limit in (self.low, self.high))
+        return low + levels / (self.levels - 1) * (high - low)
 
 
 def level_loss(logits: Tensor, place: Tensor) -> Tensor:

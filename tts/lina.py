@@ -2,7 +2,8 @@
 
 The text is encoded whole, in both directions. A decoder reads groups of frames it has spoken, as the sum of an
 embedding per channel and level; after half of its blocks it looks up in the text what comes next, and at the end names
-a level for every channel of the next group at once. A speaker is the state the decoder starts from.
+a level for every channel of the next group at once: F0 and voicing first, then all bands of the mel, whose harmonics
+follow the F0. A speaker is the state the decoder starts from.
 
 Source: Lemerle et al. 2024, Lina-Speech (arXiv:2410.23320), over the mel levels of Bai et al. 2024, dMel
 (arXiv:2407.15835).
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melstate.mixers.block import build
+from melstate.mixers.block import GLU, build
 from melstate.mixers.mixer import Mixer
 from melstate.mixers.norm import HeadNorm
 from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
@@ -32,6 +33,7 @@ from melstate.tts.lina_decoding import Report, decode
 from melstate.tts.neural_hmm import Prenet
 from melstate.tts.tempo import Tempo
 from melstate.tts.text import symbols as table
+from melstate.tts.variance import harmonic_bands, harmonic_comb
 from melstate.vocoders.mel import MelConfig
 
 PLAIN = Controls()
@@ -47,9 +49,10 @@ class DecoderState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What the decoder says of groups of frames: levels (B, T, group · channels, levels) and stop (B, T), logits."""
+    """known (B, T, dim): what the decoder knows of the groups that come next, from which `contour_logits` and
+    `mel_logits` name levels; stop (B, T): the logit of each being the last."""
 
-    levels: Tensor
+    known: Tensor
     stop: Tensor
     attended: Attended
 
@@ -60,7 +63,7 @@ class Lina(AcousticModel):
     Args:
         symbols: size of the symbol table.
         mel: mel contract, as MelConfig or its dict; the default contract if None.
-        contour: whether log F0 and voicing are spoken beside the mel, as two more channels.
+        contour: whether log F0 and voicing are spoken before the mel, as two more channels.
         levels: per channel.
         group: frames a step; an utterance's last group is completed by its last frame.
         text_dim, text_hidden, text_blocks, kernel: of the text encoder.
@@ -76,7 +79,8 @@ class Lina(AcousticModel):
         speakers: initial states to learn, of rank `rank`; `speaker` is the one that speaks.
         offset: training shifts an utterance's places in the text by up to this many symbols.
         temperature, top_p: of the levels that are drawn; temperature may be one number for each channel.
-        output: "mean" speaks the expected level, "drawn" the level that was drawn (and is read on).
+        output: "mean" speaks the expected level, "drawn" the level that was drawn (and is read on). F0 and voicing are
+            spoken as expected either way: a level of F0 is a semitone or two.
         back, ahead: symbols by which the attended place may fall behind or move on in one step.
         retries: times a passage that failed is spoken anew before it is cut.
         pausing: symbol ids that `Controls.pause` stretches; None for punctuation and edges.
@@ -85,6 +89,7 @@ class Lina(AcousticModel):
 
     kind: ClassVar[str] = "lina"
     temperature: Tensor
+    bands: Tensor
     _rows: Tensor
 
     def __init__(
@@ -188,10 +193,13 @@ class Lina(AcousticModel):
             raise ValueError(f"lina: mixer {mixer!r} has a state that grows; choose one whose state does not")
         self.starts = InitialStates((self.lower.init_state(1), self.upper.init_state(1)), speakers, rank)
         self.norm = HeadNorm(dim)
-        self.to_levels = nn.Linear(dim, group * channels * levels)
         self.to_stop = nn.Linear(dim, 1)
-        with torch.no_grad():
-            self.to_levels.weight.mul_(0.1)
+        self.register_buffer("bands", harmonic_bands(self.mel), persistent=False)
+        if contour:
+            self.to_contour = nn.Linear(dim, group * CONTOUR * levels)
+            self.read_contour = nn.Linear(group * (CONTOUR + len(self.bands)), dim)
+        self.write = GLU(dim, dim)
+        self.to_mel = nn.Linear(dim, group * self.mel.n_mels * levels)
         offsets = torch.arange(group * channels) * levels
         self.register_buffer("_rows", offsets, persistent=False)
         self.register_buffer("temperature", torch.tensor(spread), persistent=False)
@@ -216,13 +224,16 @@ class Lina(AcousticModel):
             rates: (channels, levels) how often each level occurs, in fractions of frames; biases start from there.
         """
         self.levels.set_limits(low, high)
-        self.to_levels.bias.copy_(rates.clamp(min=1e-4).log().repeat(self.group, 1).flatten())
+        bias = rates.clamp(min=1e-4).log()
+        self.to_mel.bias.copy_(bias[: self.mel.n_mels].repeat(self.group, 1).flatten())
+        if self.contour:
+            self.to_contour.bias.copy_(bias[self.mel.n_mels :].repeat(self.group, 1).flatten())
         self.to_stop.bias.fill_(-4.0)
 
     # --- training
 
     def losses(self, batch: Batch, *, guide: float = 1.0) -> dict[str, Tensor]:
-        """levels: nats a value; stop: nats a step; alignment: of the position attention; content: of the other.
+        """mel, contour: nats a value; stop: nats a step; alignment: of the position attention; content: of the other.
 
         The alignments are −log attention to the aligned symbol where the batch has durations, else minus the
         log-probability of all monotonic paths, to which a diagonal prior is added with weight `guide`.
@@ -233,12 +244,19 @@ class Lina(AcousticModel):
         steps = self._steps(batch.mel_lengths)
         said = self.teach(batch, values)
         inside = _mask(steps, values.shape[1])
-        place = self.levels.place(values).flatten(2)
-        nats = level_loss(said.levels.float(), place)
-        weights = self._weights(batch, inside)
+        place = self.levels.place(values)
+        bands = self.mel.n_mels
+        contour = values[..., bands:] if self.contour else None
+        nats = level_loss(self.mel_logits(said.known, contour).float(), place[..., :bands])
+        losses = {"mel": _mean(nats, inside[..., None, None])}
+        if self.contour:
+            # Where nothing is voiced F0 means nothing.
+            counted = torch.stack([values[..., bands + 1] > 0.5, torch.ones_like(values[..., 0], dtype=torch.bool)], -1)
+            nats = level_loss(self.contour_logits(said.known).float(), place[..., bands:])
+            losses["contour"] = _mean(nats, inside[..., None, None] & counted)
         last = torch.arange(values.shape[1], device=steps.device) == steps[:, None] - 1
         stop = F.binary_cross_entropy_with_logits(said.stop.float(), last.float(), reduction="none")
-        losses = {"levels": (nats * weights).sum() / weights.sum(), "stop": (stop * inside).sum() / inside.sum()}
+        losses["stop"] = _mean(stop, inside)
         for name, logits in (("alignment", said.attended.position), ("content", said.attended.content)):
             losses[name] = self._alignment_loss(logits, batch, steps, guide)
         return losses
@@ -269,14 +287,6 @@ class Lina(AcousticModel):
         text = self.text(batch.phones, batch.phone_lengths, offset)
         return self(read, text, self.start(batch.speakers))[0]
 
-    def _weights(self, batch: Batch, inside: Tensor) -> Tensor:
-        """(B, steps, group · channels) what each value counts: F0 where voiced alone, all else in real steps."""
-        weights = inside[..., None, None].float().repeat(1, 1, self.group, self.channels)
-        if self.contour:
-            voiced = F.pad(batch.voiced, (0, inside.shape[1] * self.group - batch.voiced.shape[1]))
-            weights[..., self.mel.n_mels] *= voiced[:, : inside.shape[1] * self.group].unflatten(1, (-1, self.group))
-        return weights.flatten(2)
-
     def _alignment_loss(self, logits: Tensor, batch: Batch, steps: Tensor, guide: float) -> Tensor:
         scores = logits.log_softmax(-1)
         if batch.durations is None:
@@ -285,8 +295,7 @@ class Lina(AcousticModel):
             return forward_sum(scores, steps, batch.phone_lengths)
         path = path_symbols(batch.durations, logits.shape[1] * self.group).clamp(max=logits.shape[2] - 1)
         path = torch.minimum(path, batch.phone_lengths[:, None] - 1).unflatten(1, (-1, self.group))
-        inside = _mask(steps, logits.shape[1])
-        return -(scores.gather(2, path).mean(-1) * inside).sum() / inside.sum()
+        return -_mean(scores.gather(2, path).mean(-1), _mask(steps, logits.shape[1]))
 
     def _steps(self, frames: Tensor) -> Tensor:
         return (frames + self.group - 1) // self.group
@@ -332,9 +341,24 @@ class Lina(AcousticModel):
         x, lower = self.lower(x, state.lower)
         attended, path = self.attention(x, text, state.path, allowed=allowed)
         x, upper = self.upper(x + attended.read, state.upper)
-        x = self.norm(x)
-        levels = self.to_levels(x).unflatten(-1, (-1, self.levels.levels))
-        return Step(levels, self.to_stop(x)[..., 0], attended), DecoderState(lower, path, upper)
+        known = self.norm(x)
+        return Step(known, self.to_stop(known)[..., 0], attended), DecoderState(lower, path, upper)
+
+    def contour_logits(self, known: Tensor) -> Tensor:
+        """(B, T, dim) → (B, T, group, 2, levels) of log F0 and voicing."""
+        return self.to_contour(known).unflatten(-1, (self.group, CONTOUR, self.levels.levels))
+
+    def mel_logits(self, known: Tensor, contour: Tensor | None) -> Tensor:
+        """(B, T, dim) and the contour's values (B, T, group, 2), if it is spoken → (B, T, group, n_mels, levels)."""
+        if contour is not None:
+            log_f0, voiced = contour[..., 0], (contour[..., 1] > 0.5).to(contour.dtype)
+            comb = harmonic_comb(log_f0.exp(), voiced, self.bands)
+            low, high = self.levels.low[-2], self.levels.high[-2]
+            height = (2 * (log_f0 - low) / (high - low) - 1).clamp(-1, 1) * voiced
+            heard = torch.cat([height[..., None], voiced[..., None], comb], -1).flatten(2)
+            known = known + self.read_contour(heard)
+        known = known + self.write(known, known.new_zeros(len(known), 0, 0))[0]
+        return self.to_mel(known).unflatten(-1, (self.group, self.mel.n_mels, self.levels.levels))
 
     # --- synthesis
 
@@ -393,6 +417,12 @@ class Lina(AcousticModel):
 
 def _constant(layer: nn.Module) -> bool:
     return not isinstance(layer, Mixer) or layer.constant_state
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the items for which `counted`, which broadcasts, is true; 0 where there are none."""
+    counted = counted.expand_as(values)
+    return (values * counted).sum() / counted.sum().clamp(min=1)
 
 
 def _mask(lengths: Tensor, size: int) -> Tensor:

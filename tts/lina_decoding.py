@@ -197,21 +197,46 @@ def _step(
     index = torch.arange(start, start + near.inside.shape[1], device=near.inside.device)
     allowed = (index >= low) & (index <= high)
     said, state = model(place.read, near, place.state, allowed=allowed[None, None], generator=generator)
-    logits = said.levels[0, 0].float()
+    bands = model.mel.n_mels
+    values, drawn = [], []
+    contour = None
+    if model.contour:
+        level, chosen = _choose(model.contour_logits(said.known)[0, 0], warmth[bands:], model.top_p, True, generator)
+        contour = model.levels.value(level, bands)
+        values.append(contour)
+        drawn.append(chosen)
+    logits = model.mel_logits(said.known, None if contour is None else contour[None, None])[0, 0]
     if not bool(logits.isfinite().all()):
         return None, False, place, [], 0.0
+    mean = model.output == "mean"
+    level, chosen = _choose(logits, warmth[:bands], model.top_p, mean, generator)
+    values.insert(0, model.levels.value(level, 0))
+    drawn.insert(0, chosen)
     expected = float((said.attended.weights[0, 0] * index).sum())
     wanted = start + int(said.attended.position[0, 0].argmax())
     pull = wanted - place.expected if wanted > high else wanted - place.expected if wanted < low else 0.0
-    probabilities = tempered(logits, warmth.repeat(model.group), model.top_p)
-    uniform = torch.rand(len(logits), generator=generator).to(logits.device)
-    drawn = draw(probabilities, uniform)
-    level = expected_level(probabilities) if model.output == "mean" else drawn.float()
-    values = model.levels.value(level.view(model.group, -1))
     furthest = max(place.furthest, min(round(expected), size - 1))
     waited = 0 if furthest > place.furthest else place.waited + 1
     # A step may pass several symbols: its frames share them.
     gone = furthest - place.furthest
     at = [place.furthest + -(-gone * (frame + 1) // model.group) for frame in range(model.group)]
-    read = model.read(drawn[None, None])
-    return values, bool(said.stop[0, 0] > 0), Place(state, read, expected, furthest, waited, place.steps + 1), at, pull
+    read = model.read(torch.cat(drawn, 1).view(1, 1, -1))
+    return (
+        torch.cat(values, 1),
+        bool(said.stop[0, 0] > 0),
+        Place(state, read, expected, furthest, waited, place.steps + 1),
+        at,
+        pull,
+    )
+
+
+def _choose(
+    logits: Tensor, warmth: Tensor, top_p: float, mean: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Logits (group, channels, levels) → the levels to speak, expected ones if `mean`, and the levels drawn."""
+    group, channels, _ = logits.shape
+    probabilities = tempered(logits.flatten(0, 1).float(), warmth.repeat(group), top_p)
+    uniform = torch.rand(group * channels, generator=generator).to(logits.device)
+    drawn = draw(probabilities, uniform)
+    level = expected_level(probabilities) if mean else drawn.float()
+    return level.view(group, channels), drawn.view(group, channels)
