@@ -74,7 +74,7 @@ class LitVocoder(L.LightningModule):
         batch = self._at_random_level(batch)
         fake, losses = self.model.generate(batch)
         fake = fake.float()
-        losses |= reconstruction_losses(fake, batch.audio, self.model.mel)
+        losses |= reconstruction_losses(fake, batch.audio, self.model.mel, bandwidth=batch.bandwidth)
         adversarial = len(self.discriminators) > 0 and self.global_step >= self.adversarial_from
         if adversarial:
             losses["discriminator"] = self._train_discriminators(batch.audio, fake.detach())
@@ -95,7 +95,7 @@ class LitVocoder(L.LightningModule):
         self.log("mel", losses["mel"].detach(), prog_bar=True, logger=False)
 
     def validation_step(self, batch: VocoderBatch, index: int) -> None:
-        clean = VocoderBatch(*(part.float() for part in batch))
+        clean = batch._replace(mel=batch.mel.float(), audio=batch.audio.float(), f0=batch.f0.float())
         audio = self.model(clean.mel).float()
         shown = audio[..., : clean.audio.shape[-1]]
         again, target = log_mel(shown, self.model.mel), log_mel(clean.audio, self.model.mel)

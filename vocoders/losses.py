@@ -25,17 +25,38 @@ def _basis(config: MelConfig, device: torch.device) -> Tensor:
     return mel_basis(config).to(device).T.contiguous()
 
 
-def stft_loss(fake: Tensor, real: Tensor) -> Tensor:
+def stft_loss(fake: Tensor, real: Tensor, known: Tensor | None = None) -> Tensor:
     """Spectral convergence plus L1 of log magnitudes, at one resolution.
 
+    Args:
+        fake, real: (B, T, bins) magnitudes.
+        known: (B, 1, bins) bool, the bins to compare; None compares all.
     Source: Yamamoto et al. 2020, arXiv:1910.11480, equations 4 and 5.
     """
-    convergence = torch.linalg.vector_norm(real - fake) / torch.linalg.vector_norm(real)
-    return convergence + F.l1_loss(fake.log(), real.log())
+    distance = _l1(fake.log(), real.log(), known)
+    if known is not None:
+        fake, real = fake * known, real * known
+    return torch.linalg.vector_norm(real - fake) / torch.linalg.vector_norm(real) + distance
+
+
+def _l1(fake: Tensor, real: Tensor, known: Tensor | None) -> Tensor:
+    if known is None:
+        return F.l1_loss(fake, real)
+    return ((fake - real).abs() * known).sum() / known.expand_as(real).sum()
+
+
+def known_bins(bandwidth: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+    """(B,) Hz → (B, 1, n_fft / 2 + 1), whether a bin lies below."""
+    hertz = torch.arange(n_fft // 2 + 1, device=bandwidth.device) * (sample_rate / n_fft)
+    return hertz < bandwidth[:, None, None]
 
 
 def reconstruction_losses(
-    fake: Tensor, real: Tensor, config: MelConfig, resolutions: Sequence[int] = RESOLUTIONS
+    fake: Tensor,
+    real: Tensor,
+    config: MelConfig,
+    resolutions: Sequence[int] = RESOLUTIONS,
+    bandwidth: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`mel`: L1 between log-mels; `stft`: mean of `stft_loss` over the resolutions, hop a quarter of each.
 
@@ -43,6 +64,7 @@ def reconstruction_losses(
 
     Args:
         fake, real: (B, samples), samples a multiple of half the largest resolution and longer than it.
+        bandwidth: as in VocoderBatch: only bins below it are compared, and mel bands that lie wholly below it.
     """
     total, mel = fake.new_zeros(()), None
     for n_fft in dict.fromkeys((*resolutions, config.n_fft)):
@@ -51,13 +73,15 @@ def reconstruction_losses(
         a = magnitudes(fake.float(), window, hop)
         with torch.no_grad():
             b = magnitudes(real.float(), window, hop)
+        known = None if bandwidth is None else known_bins(bandwidth, n_fft, config.sample_rate)
         if n_fft in resolutions:
-            total = total + stft_loss(a, b) / len(resolutions)
+            total = total + stft_loss(a, b, known) / len(resolutions)
         if n_fft == config.n_fft:
             basis = _basis(config, fake.device)
+            bands = None if known is None else ((basis > 0) & ~known.mT).sum(1, keepdim=True) == 0
             with torch.autocast(fake.device.type, enabled=False):
                 fake_mel, real_mel = (torch.log((x @ basis).clamp(min=config.floor)) for x in (a, b))
-                mel = F.l1_loss(fake_mel, real_mel)
+                mel = _l1(fake_mel, real_mel, bands)
     assert mel is not None
     return {"mel": mel, "stft": total}
 

@@ -16,11 +16,14 @@ class VocoderBatch(NamedTuple):
         mel: (B, n_mels, T) log-mel, sliced from full-utterance mels (or an acoustic model's teacher-forced ones).
         audio: (B, T * hop) float in [-1, 1].
         f0: (B, T) Hz, 0 where unvoiced.
+        bandwidth: (B,) Hz above which nothing is known of the audio, because it was recorded at a lower rate; spectra
+            are compared below it. None where all of it is known.
     """
 
     mel: Tensor
     audio: Tensor
     f0: Tensor
+    bandwidth: Tensor | None = None
 
 
 class Vocoder(nn.Module):

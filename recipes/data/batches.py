@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +17,24 @@ from melstate.vocoders.vocoder import VocoderBatch
 
 
 class Clip(NamedTuple):
-    """One utterance ready to train on; `phones` is empty for vocoders, `durations` None before alignment."""
+    """One utterance ready to train on; `phones` is empty for vocoders, `durations` None before alignment.
+
+    `bandwidth` is as in VocoderBatch.
+    """
 
     id: str
     speaker: int
     features: Features
     phones: tuple[int, ...] = ()
     durations: np.ndarray | None = None
+    bandwidth: float = inf
+
+
+def bandwidths(clips: Sequence[Clip]) -> torch.Tensor | None:
+    """(B,) Hz; None where all clips are complete."""
+    if all(clip.bandwidth == inf for clip in clips):
+        return None
+    return torch.tensor([clip.bandwidth for clip in clips], dtype=torch.float32)
 
 
 def hertz(log_f0: np.ndarray, voiced: np.ndarray) -> np.ndarray:
@@ -42,16 +54,18 @@ class SegmentBatches:
         self.ends = np.cumsum(starts)
 
     def batch(self, index: int) -> VocoderBatch:
-        mels, audio, f0 = [], [], []
+        mels, audio, f0, clips = [], [], [], []
         for pick in generator(self.seed, index).integers(self.ends[-1], size=self.batch_size):
             number = int(np.searchsorted(self.ends, pick, side="right"))
-            features = self.clips[number].features
+            clips.append(self.clips[number])
+            features = clips[-1].features
             start = int(self.ends[number] - pick - 1)
             stop = start + self.frames
             mels.append(features.mel[:, start:stop])
             audio.append(features.audio[start * self.hop : stop * self.hop].astype(np.float32) / 32767.0)
             f0.append(hertz(features.log_f0[start:stop], features.voiced[start:stop]))
-        return VocoderBatch(*(torch.from_numpy(np.stack(x)) for x in (mels, audio, f0)))
+        mel, sound, pitch = (torch.from_numpy(np.stack(x)) for x in (mels, audio, f0))
+        return VocoderBatch(mel, sound, pitch, bandwidths(clips))
 
 
 def join(first: Clip, second: Clip) -> Clip:

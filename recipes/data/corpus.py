@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 SUFFIXES = (".wav", ".flac")
@@ -10,12 +11,13 @@ SUFFIXES = (".wav", ".flac")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One clip: its id, its audio file, the text that is spoken, the speaker's name."""
+    """One clip: its id, its audio file, the text that is spoken, the speaker's name, the Hz its spectrum ends at."""
 
     id: str
     audio: Path
     text: str
     speaker: str
+    bandwidth: float = inf
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,29 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from melstate.recipes.data.batches import Clip, SegmentBatches, UtteranceBatches, collate, hertz, join_sentences
-from melstate.recipes.data.corpus import Corpus, Utterance, read_ljspeech
+from melstate.recipes.data.batches import (
+    Clip,
+    SegmentBatches,
+    UtteranceBatches,
+    bandwidths,
+    collate,
+    hertz,
+    join_sentences,
+)
+from melstate.recipes.data.corpus import Utterance
 from melstate.recipes.data.features import FeatureCache, FeatureConfig
-from melstate.recipes.data.recordings import read_speechocean
-from melstate.recipes.data.split import split_by_prompt
+from melstate.recipes.data.sources import Source, Split
 from melstate.recipes.data.steps import BatchSource, step_loader
 from melstate.tts.text import FrontEnd
 from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.vocoder import VocoderBatch
 
 
-@dataclass(frozen=True)
-class CorpusChoice:
-    """An entry of `corpora`; see SpeechData."""
-
-    folder: str
-    speaker: str | None = None
-    reader: str = "ljspeech"
-    dev_prompts: int | None = None
-    repeat: int = 1
-
-    def read(self) -> Corpus:
-        """Raises ValueError: a reader that is not there, or nothing to read."""
-        if self.reader == "ljspeech":
-            return read_ljspeech(self.folder, self.speaker)
-        if self.reader == "speechocean762":
-            return read_sentences(self.folder)
-        raise ValueError(f"{self.folder}: reader must be 'ljspeech' or 'speechocean762', got {self.reader!r}")
-
-
-def read_sentences(folder: str | Path) -> Corpus:
-    """The training part of speechocean762, its words without case or marks written as sentences."""
-    found = read_speechocean(folder, "train")
-    rows = [Utterance(r.id, r.path, f"{r.text.lower().capitalize()}.", r.speaker) for r in found.recordings]
-    return Corpus(tuple(rows), found.problems)
-
-
 class SpeechData(pl.LightningDataModule):
     """Clips of one or more corpora, split by prompt, with cached features, in memory.
 
     Args:
-        corpora: each {folder: …, speaker: …} in LJSpeech layout, or {folder: …, reader: speechocean762} with speakers
-            of its own; dev_prompts of a corpus overrides the common one, repeat trains on its clips so many times.
+        corpora: keyword arguments of `sources.Source`, one mapping a corpus: {folder: …, speaker: …, reader: …, …}.
         corrections: transcripts to replace, text by text as it stands in metadata.csv.
         cache: folder for features.
         batch_size: utterances (or segments) a batch and process.
@@ -82,7 +62,7 @@ class SpeechData(pl.LightningDataModule):
         options["mel"] = MelConfig(**options.get("mel", {}))
         self.features = FeatureConfig(**options)
         self.cache = FeatureCache(cache, self.features)
-        self.corpora = [CorpusChoice(**corpus) for corpus in corpora]
+        self.sources = [Source(**corpus) for corpus in corpora]
         self.corrections = dict(corrections or {})
         self.batch_size, self.dev_prompts, self.seed = batch_size, dev_prompts, seed
         self.workers, self.prepare_workers = workers, prepare_workers
@@ -90,25 +70,22 @@ class SpeechData(pl.LightningDataModule):
         self.train: list[Clip] = []
         self.dev: list[Clip] = []
 
+    @cached_property
+    def splits(self) -> list[Split]:
+        """What each corpus holds; unreadable rows become one warning each corpus."""
+        splits = [source.read(self.dev_prompts, self.seed, self.corrections) for source in self.sources]
+        for source, split in zip(self.sources, splits, strict=True):
+            warn_of(f"{source.folder}: rows left out", split.problems)
+        return splits
+
     @property
     def speakers(self) -> list[str]:
         """Names; their order, that of the corpora and by name inside each, is the speaker index of the batches."""
-        names = [name for corpus in self.corpora for name in sorted({u.speaker for u in corpus.read().utterances})]
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(name for s in self.splits for name in sorted({u.speaker for u in s.train + s.dev})))
 
     def utterances(self) -> tuple[list[Utterance], list[Utterance]]:
-        """(train, dev) of all corpora; unreadable rows become one warning each corpus."""
-        train: list[Utterance] = []
-        dev: list[Utterance] = []
-        for choice in self.corpora:
-            corpus = choice.read()
-            warn_of(f"{choice.folder}: rows left out", corpus.problems)
-            rows = [replace(u, text=self.corrections.get(u.text, u.text)) for u in corpus.utterances]
-            held = self.dev_prompts if choice.dev_prompts is None else choice.dev_prompts
-            parts = split_by_prompt(rows, held, self.seed)
-            train += parts[0] * choice.repeat
-            dev += parts[1]
-        return train, dev
+        """(train, dev) of all corpora."""
+        return [u for split in self.splits for u in split.train], [u for split in self.splits for u in split.dev]
 
     def prepare_data(self) -> None:
         train, dev = self.utterances()
@@ -126,7 +103,7 @@ class SpeechData(pl.LightningDataModule):
         read: dict[Utterance, Clip] = {}
         for u in utterances:
             if u not in read and self.cache.path(u).is_file():
-                read[u] = Clip(u.id, index[u.speaker], self.cache.load(u))
+                read[u] = Clip(u.id, index[u.speaker], self.cache.load(u), bandwidth=u.bandwidth)
         return [read[u] for u in utterances if u in read]
 
     def source(self) -> BatchSource:
@@ -203,7 +180,8 @@ def whole_clip(clip: Clip) -> VocoderBatch:
     features = clip.features
     f0 = hertz(features.log_f0, features.voiced)
     audio = features.audio.astype(np.float32) / 32767.0
-    return VocoderBatch(*(torch.from_numpy(x)[None] for x in (features.mel, audio, f0)))
+    mel, sound, pitch = (torch.from_numpy(x)[None] for x in (features.mel, audio, f0))
+    return VocoderBatch(mel, sound, pitch, bandwidths([clip]))
 
 
 class AcousticData(SpeechData):

@@ -12,6 +12,7 @@ EXPERIMENTS = (
     "vocoder",
     "vocoder_gan",
     "vocoder_finetune",
+    "vocoder_universal",
     "hifigan",
     "hifigan_small",
     "istftnet",

@@ -42,6 +42,32 @@ def test_reconstruction_losses():
     assert float(half["stft"]) == pytest.approx(0.5 + 0.693, abs=0.01)
 
 
+def test_nothing_is_learned_above_the_bandwidth():
+    """A high tone in the output, or its absence, neither costs nor has a gradient; below, everything counts."""
+    config, time = MelConfig(), torch.arange(48 * 256) / 22050
+    real = 0.1 * torch.randn(2, 48 * 256, generator=torch.Generator().manual_seed(0))
+    high, low = (0.5 * torch.sin(2 * torch.pi * hertz * time) for hertz in (9500.0, 3000.0))
+
+    def losses(extra, *bandwidth):
+        fake = (real + extra).requires_grad_()
+        found = reconstruction_losses(fake, real, config, bandwidth=torch.tensor(bandwidth) if bandwidth else None)
+        (gradient,) = torch.autograd.grad(sum(found.values()), fake)
+        return {name: float(value.detach()) for name, value in found.items()}, gradient
+
+    whole, _ = losses(high)
+    cut, gradient = losses(high, 7600.0, 7600.0)
+    assert whole["stft"] > 0.5 and cut["stft"] < 0.02 and cut["mel"] < 0.02
+    spectrum = torch.fft.rfft(gradient[0] * torch.hann_window(48 * 256)).abs()
+    edge = round(8000 / 22050 * 48 * 256)
+    assert float(spectrum[edge:].square().sum()) < 1e-4 * float(spectrum.square().sum())
+    assert losses(low, 7600.0, 7600.0)[0]["stft"] > 0.5
+    half, gradient = losses(high, 7600.0, float("inf"))
+    assert cut["stft"] < half["stft"] < whole["stft"]
+    assert float(gradient[1].abs().mean()) > float(gradient[0].abs().mean())
+    all_of_it, _ = losses(low, float("inf"), float("inf"))
+    assert all_of_it == pytest.approx(losses(low)[0], rel=1e-4)
+
+
 def test_adversarial_losses_at_their_ends():
     right, wrong = [torch.ones(3)], [-torch.ones(3)]
     for kind in ("hinge", "hinge_both"):
