@@ -239,24 +239,6 @@ def blocks(conversation: Conversation, clips: dict[str, Waveform], seconds: floa
         yield np.clip(block, -1.0, 1.0)
 
 
-def segment_audio(conversation: Conversation, clips: dict[str, Waveform], start: float, end: float) -> np.ndarray:
-    """The samples between two times in seconds, for a system that is told where the turns are."""
-    first, last = round(start * RATE), round(end * RATE)
-    near = [
-        n
-        for n, (begin, name) in enumerate(zip(conversation.starts, conversation.clips, strict=True))
-        if begin < last and begin + len(clips[name].speech) + RATE > first
-    ]
-    around = _Surroundings(conversation.seed)
-    audio = around.background(first, last)
-    for n in near:
-        begin, heard = conversation.starts[n], around.in_room(clips[conversation.clips[n]].speech)
-        low, high = max(begin, first), min(begin + len(heard), last)
-        if low < high:
-            audio[low - first : high - first] += heard[low - begin : high - begin]
-    return np.clip(audio, -1.0, 1.0)
-
-
 def write_audio(conversation: Conversation, clips: dict[str, Waveform], path: str | Path) -> None:
     """The conversation as a file, written block by block."""
     import soundfile
