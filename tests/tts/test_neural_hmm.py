@@ -241,7 +241,7 @@ def test_prosody_is_heard_and_energy_beyond_it_is_a_gain():
 
 
 def spoken_at(rates, generator):
-    """Utterances of five symbols with so many frames each; all sound alike, so that only durations are to be learned."""
+    """Utterances of five symbols with so many frames each, all sounding alike: only durations are to be learned."""
     frames = 5 * torch.tensor(rates)
     phones = torch.randint(1, 70, (len(rates), 5), generator=generator)
     inside = torch.arange(int(frames.max())) < frames[:, None]
