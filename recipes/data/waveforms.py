@@ -1,9 +1,10 @@
-"""All waveforms of a recognition corpus in memory: 16-bit, one rate, decoded once and cached in one file."""
+"""All waveforms of a recognition corpus: 16-bit, one rate, decoded once into one file, read where they are needed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from melstate.recipes.data.recordings import Recording
 from melstate.vocoders import wav
 from melstate.vocoders.checkpoint import write_atomic
 
-VERSION = 1
+VERSION = 2
 QUIET = 35.0  # dB under the speech level that count as silence at the edges
 
 
@@ -38,43 +39,46 @@ def load_waveforms(
     """Waveforms in the order of the recordings, and a line for every recording that was left out.
 
     Args:
-        cache: folder for one .npy of all samples; another set of recordings or another rate makes another.
+        cache: folder for one file of all samples; another set of recordings or another rate makes another.
     """
     names = [[r.id, str(r.path), r.path.stat().st_size] for r in recordings]
     key = json.dumps([VERSION, sample_rate, max_seconds, names])
     stem = Path(cache) / f"waveforms-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    samples, index = stem.with_suffix(".npy"), stem.with_suffix(".json")
+    samples, index = stem.with_suffix(".pcm"), stem.with_suffix(".json")
     if not (samples.is_file() and index.is_file()):
         _decode(recordings, sample_rate, max_seconds, samples, index)
-    everything = np.load(samples, mmap_mode="r", allow_pickle=False)
+    empty = not samples.stat().st_size
+    everything = np.zeros(0, np.int16) if empty else np.memmap(samples, "<i2", mode="r")
     described = json.loads(index.read_text("utf-8"))
     by_id = {r.id: r for r in recordings}
-    waveforms = []
-    for name, begin, end in described["clips"]:
-        audio = everything[begin:end]
-        waveforms.append(Waveform(by_id[name], audio, *speech_bounds(audio, sample_rate)))
-    return waveforms, described["problems"]
+    clips = [Waveform(by_id[name], everything[begin:end], *bounds) for name, begin, end, bounds in described["clips"]]
+    return clips, described["problems"]
 
 
 def _decode(recordings: Sequence[Recording], sample_rate: int, max_seconds: float, samples: Path, index: Path) -> None:
+    """One clip at a time: a thousand hours need no more memory than one."""
     samples.parent.mkdir(parents=True, exist_ok=True)
-    parts: list[np.ndarray] = []
-    clips, problems, end = [], [], 0
-    for recording in recordings:
-        try:
-            audio, _ = wav.read(recording.path, sample_rate)
-        except (ValueError, OSError) as error:
-            problems.append(str(error))
-            continue
-        if len(audio) > max_seconds * sample_rate:
-            problems.append(f"{recording.path}: {len(audio) / sample_rate:.1f} s, more than {max_seconds:g} s")
-            continue
-        parts.append(wav.to_int16(audio))
-        clips.append([recording.id, end, end + len(audio)])
-        end += len(audio)
-    part = samples.with_suffix(".part.npy")
-    np.save(part, np.concatenate(parts) if parts else np.zeros(0, np.int16))
-    part.replace(samples)
+    clips: list[tuple[str, int, int, tuple[int, int]]] = []
+    problems, end = [], 0
+    part = samples.with_name(f".{samples.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            for recording in recordings:
+                try:
+                    audio, _ = wav.read(recording.path, sample_rate)
+                except (ValueError, OSError) as error:
+                    problems.append(str(error))
+                    continue
+                if len(audio) > max_seconds * sample_rate:
+                    problems.append(f"{recording.path}: {len(audio) / sample_rate:.1f} s, more than {max_seconds:g} s")
+                    continue
+                pcm = wav.to_int16(audio)
+                stream.write(pcm.tobytes())
+                clips.append((recording.id, end, end + len(pcm), speech_bounds(pcm, sample_rate)))
+                end += len(pcm)
+        part.replace(samples)
+    finally:
+        part.unlink(missing_ok=True)
     write_atomic(index, json.dumps({"clips": clips, "problems": problems}).encode())
 
 
@@ -89,4 +93,4 @@ def speech_bounds(audio: np.ndarray, sample_rate: int, margin: float = 0.1) -> t
     if not len(loud):
         return 0, len(audio)
     wide = int(margin * sample_rate)
-    return max(0, loud[0] * size - wide), min(len(audio), (loud[-1] + 1) * size + wide)
+    return max(0, int(loud[0]) * size - wide), min(len(audio), int(loud[-1] + 1) * size + wide)
