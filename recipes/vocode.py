@@ -90,13 +90,7 @@ def load_vocoder(args: argparse.Namespace) -> Vocoder:
             vocoder = Voice.load(args.voice).vocoder
     except (FileNotFoundError, ValueError) as error:
         raise Problem(VOICE, str(error)) from error
-    from melstate.vocoders.convolutional import ConvolutionalVocoder
-
-    if args.precision != "fp32":
-        if not isinstance(vocoder, ConvolutionalVocoder):
-            raise Problem(USAGE, f"--precision {args.precision}: a {vocoder.kind} vocoder runs in fp32 only")
-        return vocoder.for_inference(args.precision)
-    return vocoder.for_inference() if isinstance(vocoder, ConvolutionalVocoder) else vocoder.eval()
+    return vocoder.for_inference(args.precision)
 
 
 def run(args: argparse.Namespace) -> None:

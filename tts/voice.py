@@ -144,7 +144,7 @@ class Voice:
         return cls(
             about.name,
             cast(AcousticModel, acoustic.to(device)),
-            cast(Vocoder, vocoder.to(device)),
+            cast(Vocoder, vocoder.to(device)).for_inference(),
             model=model,
             language=about.language,
             licence=about.licence,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melstate.vocoders.tiles import inside
+from melstate.vocoders.tiles import TiledVocoder, inside
 
 
 class FrameConv(nn.Module):
@@ -90,15 +93,21 @@ class ConvNeXt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, inputs) → (B, T, dim)."""
-        x = self.norm(self.embed(x))
+        kind = x.dtype
+        x = self.norm(self.embed(x.to(self.dtype)))
         for block in self.blocks:
             x = block(x)
-        return self.final_norm(x)
+        return self.final_norm(x).to(kind)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes, whatever it is given and gives back."""
+        return self.embed.project.weight.dtype
 
     def initial(self, batch: int, like: Tensor) -> tuple[Tensor, ...]:
         """Caches of `step`: the last kernel - 1 inputs of every convolution, zeros before the beginning."""
         widths = [self.inputs, *[self.dim] * len(self.blocks)]
-        return tuple(like.new_zeros(batch, self.kernel - 1, width) for width in widths)
+        return tuple(like.new_zeros(batch, self.kernel - 1, width, dtype=self.dtype) for width in widths)
 
     def step(
         self, x: Tensor, first: int, length: int | None, caches: tuple[Tensor, ...]
@@ -109,7 +118,8 @@ class ConvNeXt(nn.Module):
             x: (B, T, inputs) at positions first, first + 1, …; see `tiles.inside` for `length`.
         Returns: (B, T, dim) at positions from first - lookahead on, and the new caches.
         """
-        moved = []
+        moved, kind = [], x.dtype
+        x = x.to(self.dtype)
         for cache, layer in zip(caches, [self.embed, *self.blocks], strict=True):
             x = torch.cat([cache, inside(x, first, length)], dim=1)
             moved.append(x[:, x.shape[1] - self.kernel + 1 :])
@@ -117,4 +127,24 @@ class ConvNeXt(nn.Module):
             first -= layer.lookahead  # type: ignore[operator, assignment]
             if layer is self.embed:
                 x = self.norm(x)
-        return self.final_norm(x), tuple(moved)
+        return self.final_norm(x).to(kind), tuple(moved)
+
+
+class TrunkVocoder(TiledVocoder):
+    """A vocoder whose trunk, which is most of its work, can compute in bfloat16; head and spectra stay in float32.
+
+    Attributes:
+        trunk: from (B, T, ·) to (B, T, dim).
+    """
+
+    precisions = ("fp32", "bf16")
+    trunk: ConvNeXt
+
+    def for_inference(self, precision: str = "fp32") -> Self:
+        """See `Vocoder.for_inference`."""
+        exact = super().for_inference(precision)
+        if precision == "fp32":
+            return exact
+        rounded = deepcopy(exact).requires_grad_(False)
+        rounded.trunk.to(torch.bfloat16)
+        return rounded

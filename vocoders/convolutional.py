@@ -21,6 +21,8 @@ class ConvolutionalVocoder(TiledVocoder):
         full_precision: the last layers, which `for_inference(precision="bf16")` leaves in float32.
     """
 
+    precisions = ("fp32", "bf16")
+
     chain: Chain
     full_precision: int = 1
     tile = 64
@@ -43,12 +45,8 @@ class ConvolutionalVocoder(TiledVocoder):
             return super().stream(*args, **options)
 
     def for_inference(self, precision: str = "fp32") -> Self:
-        """A copy with weight normalisation fused, weights packed and, for "bf16", all but the last layers in bfloat16.
-
-        Raises: ValueError: another precision.
-        """
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"{self.kind}: precision must be 'fp32' or 'bf16', got {precision!r}")
+        """See `Vocoder.for_inference`: a copy, weight normalisation fused and weights packed for the CPU."""
+        super().for_inference(precision)
         # Built anew: a deep copy would share the class that holds the parametrised weights, and lose it for both.
         fused = type(self)(**{**self.config, "weight_norm": False})
         with torch.no_grad():
@@ -58,7 +56,8 @@ class ConvolutionalVocoder(TiledVocoder):
         fused.to(next(self.parameters()).device).eval().requires_grad_(False)
         fused.tile = self.tile
         if precision == "bf16":
-            for layer in list(fused.chain)[: -self.full_precision]:
+            # A rounded mel alone is an error of 0.03 of a log magnitude: the first layer takes it as it is.
+            for layer in list(fused.chain)[1 : -self.full_precision]:
                 layer.to(torch.bfloat16)
         for layer in weighted(fused):
             layer.pack()

@@ -58,7 +58,7 @@ class HiFiGAN(ConvolutionalVocoder):
     """
 
     kind = "hifigan"
-    full_precision = 2
+    full_precision = 4  # the last stage, and what follows
 
     def __init__(
         self,

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melstate.vocoders.convnext import ConvNeXt
+from melstate.vocoders.convnext import ConvNeXt, TrunkVocoder
 from melstate.vocoders.layers import Layer, Span, bordered
 from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.spectral import overlap_add
-from melstate.vocoders.tiles import TiledVocoder
 from melstate.vocoders.vocoder import VocoderBatch
 
 
@@ -106,7 +105,7 @@ class InverseSTFT(Layer):
         return audio.flatten(1).unsqueeze(2), self.place(span), total[:, rows:]
 
 
-class Vocos(TiledVocoder):
+class Vocos(TrunkVocoder):
     """ConvNeXt trunk at the mel's rate, magnitude and phase of every frame, inverse STFT.
 
     Args:

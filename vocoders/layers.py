@@ -4,7 +4,9 @@ Activations are (B, T, C): convolutions see them as channels-last images of heig
 CPU than Conv1d. `forward` is the definition, borders included. `step` is the same function a tile at a time: causal, so
 that it gives its output late by the layer's look-ahead, with what it needs of the past in a cache.
 
-For inference, `pack` lays weights out once as they are used, which otherwise happens at every call.
+For inference, `pack` lays weights out once as they are used, which otherwise happens at every call. A layer with
+bfloat16 weights rounds its input; sums of layers, and what waits for them, keep the type of what comes in, so that
+rounding does not pile up along a chain of residuals.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ class Conv(Weighted):
         return y.squeeze(2).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._activated(x)
+        x = self._activated(x.to(self.weight.dtype))
         half = self.reach // 2
         if self.border == "reflect" and half:
             x = F.pad(x.transpose(1, 2), (half, half), mode="reflect").transpose(1, 2).contiguous()
@@ -222,9 +224,9 @@ class Up(Weighted):
         return like.new_zeros(batch, 1, self.inputs, dtype=self.weight.dtype)
 
     def step(self, x: Tensor, span: Span, cache: Tensor) -> tuple[Tensor, Span, Tensor]:
-        x = torch.cat([cache, x.to(cache.dtype)], dim=1)
-        y = self._pairs(bordered(x, span.earlier(1), "zero"))
-        return y, self.place(span), x[:, -1:]
+        rows = torch.cat([cache, x.to(cache.dtype)], dim=1)
+        y = self._pairs(bordered(rows, span.earlier(1), "zero"))
+        return y.to(x.dtype), self.place(span), rows[:, -1:]
 
 
 class Chain(Layer):
@@ -297,13 +299,13 @@ class Residual(Layer):
     def initial(self, batch: int, like: Tensor) -> tuple[Tensor, Any]:
         first = self.body.layers[0]
         assert isinstance(first, Conv)
-        waiting = like.new_zeros(batch, self.delay, first.inputs, dtype=first.weight.dtype)
+        waiting = like.new_zeros(batch, self.delay, first.inputs)
         return waiting, self.body.initial(batch, like)
 
     def step(self, x: Tensor, span: Span, cache: tuple[Tensor, Any]) -> tuple[Tensor, Span, Any]:
         y, late, body = self.body.step(x, span, cache[1])
         x, waiting = _delayed(x, cache[0])
-        return y.add_(self._skip(x)), late, (waiting, body)
+        return self._skip(x).to(x.dtype) + y, late, (waiting, body)
 
 
 class Mean(Layer):
@@ -323,11 +325,10 @@ class Mean(Layer):
         return span.earlier(max(branch.delay for branch in self.branches))  # type: ignore[type-var, arg-type]
 
     def initial(self, batch: int, like: Tensor) -> tuple[Any, ...]:
-        kind = next(self.parameters()).dtype
         caches = []
         for branch in self.branches:
             assert isinstance(branch, Layer)
-            waiting = like.new_zeros(batch, self.delay - branch.delay, self.channels, dtype=kind)
+            waiting = like.new_zeros(batch, self.delay - branch.delay, self.channels)
             caches.append((waiting, branch.initial(batch, like)))
         return tuple(caches)
 

@@ -39,7 +39,6 @@ class MelGAN(ConvolutionalVocoder):
     """
 
     kind = "melgan"
-    full_precision = 2
 
     def __init__(
         self,
@@ -68,9 +67,10 @@ class MelGAN(ConvolutionalVocoder):
             channels //= 2
             layers += [_stack(channels, 3, 3**number) for number in range(stacks)]
         layers += [Conv(channels, bands, 7, slope=0.2, border="reflect"), Tanh()]
+        self.full_precision = 1 + stacks + 2  # the last stage, and what follows
         if bands > 1:
             layers.append(PQMF(bands))
-            self.full_precision = 3
+            self.full_precision += 1
         self.chain = Chain(layers)
         if weight_norm:
             add_weight_norm(self)

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melstate.vocoders.convnext import ConvNeXt
+from melstate.vocoders.convnext import ConvNeXt, TrunkVocoder
 from melstate.vocoders.excitation import noise, pulse_train
 from melstate.vocoders.f0 import PitchEstimator
 from melstate.vocoders.mel import MelConfig, mel_basis
 from melstate.vocoders.spectral import frames_of, overlap_add
-from melstate.vocoders.tiles import TiledVocoder, inside
+from melstate.vocoders.tiles import inside
 from melstate.vocoders.vocoder import VocoderBatch
 
 
@@ -54,7 +54,7 @@ class SourceFilterCaches(NamedTuple):
     tail: Tensor
 
 
-class SourceFilter(TiledVocoder):
+class SourceFilter(TrunkVocoder):
     """Harmonic-plus-noise vocoder in the spectral domain.
 
     A ConvNeXt trunk reads mel, log F0 and voicing and gives, per frame and frequency, the magnitude and phase of the

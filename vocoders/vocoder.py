@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -35,10 +35,12 @@ class Vocoder(nn.Module):
         mel: the mel contract it was trained for.
         takes_f0: whether `f0` changes the output; others ignore it.
         tile: frames it is best streamed by: fewer cost as much.
+        precisions: what `for_inference` can make of it.
     """
 
     kind: ClassVar[str]
     takes_f0: ClassVar[bool] = False
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     tile: int = 32
     config: dict[str, Any]
     mel: MelConfig
@@ -46,6 +48,18 @@ class Vocoder(nn.Module):
     def forward(self, mel: Tensor, f0: Tensor | None = None) -> Tensor:
         """(B, n_mels, T) log-mel, optional f0 (B, T) in Hz with 0 = unvoiced → (B, T * hop) audio in [-1, 1]."""
         raise NotImplementedError
+
+    def for_inference(self, precision: str = "fp32") -> Self:
+        """The form to speak with: in evaluation mode, its weights as they are used fastest; perhaps the module itself.
+
+        Args:
+            precision: "fp32", or "bf16": all but the last layers compute in bfloat16, audio stays float32.
+        Raises: ValueError: a precision that this kind does not have.
+        """
+        if precision not in self.precisions:
+            known = " or ".join(map(repr, self.precisions))
+            raise ValueError(f"{self.kind}: precision must be {known}, got {precision!r}")
+        return self.eval()
 
     def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Training form: audio (B, T * hop) with gradients, and losses of its own beside those on the audio."""

@@ -14,6 +14,8 @@ KINDS = {
     "hifigan": lambda: HiFiGAN(channels=16),
     "hifigan V3": lambda: HiFiGAN(**{**V3, "channels": 16}),
     "hifigan bf16": lambda: HiFiGAN(channels=16).for_inference("bf16"),
+    "source_filter bf16": lambda: SourceFilter(dim=24, layers=3, pitch_dim=16, pitch_layers=2).for_inference("bf16"),
+    "vocos bf16": lambda: Vocos(dim=24, layers=2).for_inference("bf16"),
     "istftnet": lambda: ISTFTNet(channels=16),
     "melgan": lambda: MelGAN(channels=32),
     "multi-band melgan": lambda: MelGAN(channels=32, strides=(8, 4, 2), stacks=4, bands=4),
