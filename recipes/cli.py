@@ -10,6 +10,7 @@ from importlib import import_module
 COMMANDS = {
     "synthesize": ("melstate.tts.cli", "speak a text"),
     "train": ("melstate.recipes.train_voice", "make a voice of your own clips"),
+    "clone": ("melstate.recipes.clone", "another speaker's voice from a few minutes of clips"),
     "evaluate": ("melstate.recipes.evaluate", "let a recogniser read a voice and its recordings"),
     "align": ("melstate.recipes.align_recording", "find a text's phones and words in its recording"),
     "evaluate-recognizer": (

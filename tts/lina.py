@@ -215,6 +215,11 @@ class Lina(AcousticModel):
         self.config["stand_ins"] = [list(pair) for pair in pairs]
         self.stand_ins = dict(pairs)
 
+    def speak_from(self, starts: InitialStates) -> None:
+        """Start from the first speaker of other initial states, instead of those that were trained with the rest."""
+        self.starts, self.speaker = starts, 0
+        self.config |= {"speakers": starts.speakers, "rank": starts.rank, "speaker": 0}
+
     @torch.no_grad()
     def set_statistics(self, low: Tensor, high: Tensor, rates: Tensor) -> None:
         """What the corpus looks like; before training.

@@ -10,6 +10,11 @@ models:                 # acoustic models by name; the first speaks unless anoth
   neural_hmm: {kind: neural_hmm, file: neural_hmm.safetensors, sha256: …}
 vocoder: {kind: source_filter, file: vocoder.safetensors, sha256: …}
 defaults: {gain: 6.0, sentence_pause: 0.2}
+
+A cloned voice holds no more than the state that another voice's model starts from: its one model is of kind lina_start,
+its vocoder is the other voice's, and it says whose:
+
+base: {voice: kathleen, model: lina, sha256: …}
 """
 
 from __future__ import annotations
@@ -40,6 +45,16 @@ class ModelFile:
 
     kind: str
     file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """voice: a shipped voice's name, or a voice folder's path relative to the clone's, with a '/'; model: one of its
+    models; sha256: hex digest of that model's file."""
+
+    voice: str
+    model: str
     sha256: str
 
 
@@ -90,6 +105,7 @@ class Manifest:
     models: Mapping[str, ModelFile]
     vocoder: ModelFile
     defaults: Defaults = Defaults()
+    base: Base | None = None
 
     def choose(self, model: str | None = None) -> str:
         """The name of the acoustic model that is asked for; of the first if None. Raises VoiceError: no such model."""
@@ -103,6 +119,8 @@ class Manifest:
         values = asdict(self)
         standard = Defaults()
         values["defaults"] = {k: v for k, v in values["defaults"].items() if v != getattr(standard, k)}
+        if self.base is None:
+            del values["base"]
         return {"format": FORMAT} | values
 
 
@@ -164,7 +182,7 @@ def read(folder: Path) -> Manifest:
     if values.get("format") != FORMAT:
         raise VoiceError(f"{path}: voice format {values.get('format')!r}, this version reads {FORMAT}; export it again")
     values = {key: value for key, value in values.items() if key != "format"}
-    _check_keys(path, "", values, Manifest, optional={"defaults"})
+    _check_keys(path, "", values, Manifest, optional={"defaults", "base"})
     models = values["models"]
     if not isinstance(models, dict) or not models:
         raise VoiceError(f"{path}: models is {models!r}, expected acoustic models by name")
@@ -173,6 +191,9 @@ def read(folder: Path) -> Manifest:
             raise VoiceError(f"{path}: models: {name!r} is no name for a model: only a-z, 0-9, '-', '_'; not 'vocoder'")
     values["models"] = {name: _model_file(path, f"models.{name}", model) for name, model in models.items()}
     values["vocoder"] = _model_file(path, "vocoder", values["vocoder"])
+    if values.get("base") is not None:
+        _check_keys(path, "base.", values["base"], Base)
+        values["base"] = Base(**{key: str(value) for key, value in values["base"].items()})
     defaults = values.get("defaults") or {}
     _check_keys(path, "defaults.", defaults, Defaults, optional={field.name for field in fields(Defaults)})
     try:

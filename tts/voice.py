@@ -138,8 +138,13 @@ class Voice:
         folder = manifest.find(name_or_path)
         about = manifest.read(folder)
         model = about.choose(model)
-        acoustic = load_model(folder, about, about.models[model], ACOUSTIC_MODELS)
-        vocoder = load_model(folder, about, about.vocoder, VOCODERS)
+        if about.base is not None:
+            from melstate.tts.clone import load_clone
+
+            acoustic, vocoder = load_clone(folder, about, about.models[model])
+        else:
+            acoustic = load_model(folder, about, about.models[model], ACOUSTIC_MODELS)
+            vocoder = load_model(folder, about, about.vocoder, VOCODERS)
         card = folder / "card.md"
         return cls(
             about.name,
