@@ -1,7 +1,7 @@
 """How much of a recording survives a vocoder? Copy synthesis of prompts that training held out.
 
     python -m melstate.recipes.evaluate_vocoders ../shared/data/kathleen --voice kathleen --griffin-lim 60 \\
-        --hifigan LJ_V2=hifigan/LJ_V2/generator_v2 --vocoder gan=runs/kathleen-vocoder-gan
+        --vocoder LJ_V2=hifigan/LJ_V2/generator_v2 --vocoder gan=runs/kathleen-vocoder-gan
 
 Every recording's own log-mel goes through every vocoder; the copy is compared with the recording:
 
@@ -36,7 +36,6 @@ from melstate.tts.audio import Audio
 from melstate.tts.voice import Voice
 from melstate.vocoders import wav
 from melstate.vocoders.mel import MelConfig, log_mel
-from melstate.vocoders.published import read_hifigan
 
 Read = Callable[[np.ndarray, int], str]
 
@@ -157,8 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("corpus", help="folder with metadata.csv and wavs/")
     add("--voice", help="measure the vocoder of a voice (a shipped one's name, or a folder)")
-    add("--vocoder", action="append", default=[], metavar="NAME=PATH", help="a run's folder, .safetensors or .ckpt")
-    add("--hifigan", action="append", default=[], metavar="NAME=FILE", help="published; config.json beside it")
+    add("--vocoder", action="append", default=[], metavar="NAME=PATH", help="a run's, a file, or a published generator")
     add("--griffin-lim", type=int, metavar="N", help="N iterations of Griffin-Lim, for comparison")
     add("--dev-prompts", type=int, default=40, help="prompts held out by training (default 40)")
     add("--split-seed", type=int, default=1, help="seed of that split (default 1, as in train.yaml)")
@@ -176,14 +174,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         utterances = choose(args.corpus, args.dev_prompts, args.split_seed, limit=args.limit)
         if args.griffin_lim:
             ways[f"Griffin-Lim, {args.griffin_lim} iterations"] = griffin_lim(config, args.griffin_lim)
-        for given in args.hifigan:
-            name, path = _named(given)
-            ways[name] = copy_with(read_hifigan(path, Path(path).with_name("config.json")).for_inference())
         if args.voice:
             ways[f"the voice {args.voice}'s"] = copy_with(Voice.load(args.voice).vocoder)
         for given in args.vocoder:
             name, path = _named(given)
-            ways[name] = copy_with(read_vocoder(path))
+            ways[name] = copy_with(read_vocoder(path).for_inference())
     except (ValueError, OSError) as error:
         parser.error(str(error))
     read = None if args.no_read else reader.Reader(args.cache or None).read

@@ -1,4 +1,7 @@
-"""Read trained models from where training leaves them: a .safetensors, a Lightning .ckpt, or a run's folder."""
+"""Read trained models from where training leaves them: a .safetensors, a Lightning .ckpt, or a run's folder.
+
+Vocoders also from the torch files in which HiFi-GAN and MelGAN generators were published.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from torch import Tensor, nn
 from melstate.tts.acoustic import AcousticModel, Batch
 from melstate.tts.text.symbols import VERSION
 from melstate.tts.voice import ACOUSTIC_MODELS, VOCODERS
-from melstate.vocoders import checkpoint
+from melstate.vocoders import checkpoint, published
 from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.vocoder import Vocoder
+
+OURS = (".safetensors", ".ckpt")
 
 # kind → class of what gives durations
 ALIGNERS = {
@@ -48,7 +53,12 @@ def read_acoustic(path: str | Path) -> AcousticModel:
 
 
 def read_vocoder(path: str | Path) -> Vocoder:
-    """A vocoder. Raises ValueError, FileNotFoundError: unreadable or not a vocoder."""
+    """A vocoder of ours, or, from a file of another suffix, a published HiFi-GAN or MelGAN generator.
+
+    Raises: ValueError, FileNotFoundError: unreadable or not a vocoder.
+    """
+    if not Path(path).is_dir() and Path(path).suffix not in OURS:
+        return published.read(path)
     return cast(Vocoder, _read(Path(path), VOCODERS)[0])
 
 

@@ -17,6 +17,16 @@ from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.melgan import MelGAN
 
 
+def read(weights: str | Path) -> HiFiGAN | MelGAN:
+    """A published generator: HiFi-GAN's where the file holds a "generator" (its config.json beside it), else MelGAN's.
+
+    Raises: FileNotFoundError, ValueError: as `read_hifigan` and `read_melgan`.
+    """
+    if "generator" in _loaded(weights):
+        return read_hifigan(weights, Path(weights).with_name("config.json"))
+    return read_melgan(weights)
+
+
 def read_hifigan(weights: str | Path, config: str | Path) -> HiFiGAN:
     """A generator of the authors' repository (generator_v1, _v2, _v3, UNIVERSAL), weight normalisation fused.
 
@@ -56,7 +66,7 @@ def read_melgan(weights: str | Path) -> MelGAN:
     return model.eval()
 
 
-def _tensors(path: str | Path, key: str | None) -> dict[str, Tensor]:
+def _loaded(path: str | Path) -> Mapping[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
@@ -64,8 +74,15 @@ def _tensors(path: str | Path, key: str | None) -> dict[str, Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: not a readable torch checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path}: not a state dict of tensors")
+    return loaded
+
+
+def _tensors(path: str | Path, key: str | None) -> dict[str, Tensor]:
+    loaded: Any = _loaded(path)
     if key is not None:
-        if not isinstance(loaded, Mapping) or key not in loaded:
+        if key not in loaded:
             raise ValueError(f"{path}: no '{key}' in the checkpoint; choose the generator's file")
         loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):

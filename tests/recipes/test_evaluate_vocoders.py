@@ -63,7 +63,7 @@ def test_the_command(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["copy synthesis", "---", "recordings", "untrained"]
     assert (tmp_path / "out" / "figures.json").is_file() and len(list((tmp_path / "untrained").iterdir())) == 1
-    for wrong in (["--vocoder", "x"], ["--vocoder", "x=none"], ["--hifigan", "x=none"]):
+    for wrong in (["--vocoder", "x"], ["--vocoder", "x=none"]):
         with pytest.raises(SystemExit):
             main([str(SPEECH), *wrong, *options])
 
