@@ -120,10 +120,8 @@ def read_clips(folder: str | Path, cache: str | Path, held: float) -> tuple[list
         clips = {clip.id: clip for clip in data.load(train)}
     usable = [utterance for utterance in train if utterance.id in clips]
     if len(usable) < LEAST:
-        raise ValueError(
-            f"{folder}: {len(usable) or len(train)} clips that can be used; at least {LEAST} are needed, and one to a few "
-            "minutes are best"
-        )
+        count = len(usable if clips else train)
+        raise ValueError(f"{folder}: {count} clips that can be used; at least {LEAST} are needed, best some minutes")
     count = max(1, round(held * len(usable)))
     kept, judged = usable[:-count], usable[-count:]
     return [clips[u.id] for u in kept], [clips[u.id] for u in judged], judged
