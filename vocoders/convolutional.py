@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from melstate.vocoders.layers import Chain, Span, weighted
+from melstate.vocoders.layers import Chain, Layer, Span, add_weight_norm, weighted
+from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.tiles import TiledVocoder
 from melstate.vocoders.vocoder import VocoderBatch
 
@@ -16,6 +19,12 @@ from melstate.vocoders.vocoder import VocoderBatch
 class ConvolutionalVocoder(TiledVocoder):
     """`chain` maps (B, T, n_mels) to (B, T * hop, 1).
 
+    Args:
+        mel: MelConfig.to_dict(); None is the default.
+        strides: of the upsampling layers.
+        rate: samples that what follows them makes of a row; with the strides, a hop.
+        config: the subclass' other arguments, `weight_norm` among them.
+    Raises: ValueError: strides and rate do not make a hop of samples out of a frame.
     Attributes:
         chain: the layers, in order.
         full_precision: the last layers, which `for_inference(precision="bf16")` leaves in float32.
@@ -26,6 +35,22 @@ class ConvolutionalVocoder(TiledVocoder):
     chain: Chain
     full_precision: int = 1
     tile = 64
+
+    def __init__(self, mel: dict[str, Any] | None, strides: Sequence[int], rate: int, **config: Any) -> None:
+        super().__init__()
+        self.mel = MelConfig() if mel is None else MelConfig.from_dict(dict(mel))
+        self.config = {"mel": self.mel.to_dict(), "strides": list(strides), **config}
+        if (samples := rate * prod(strides)) != self.mel.hop:
+            raise ValueError(
+                f"{self.kind}: a frame becomes {samples} samples (strides {list(strides)}), the mel's hop is "
+                f"{self.mel.hop}"
+            )
+
+    def assemble(self, layers: Iterable[Layer]) -> None:
+        """Make them the chain, with weight normalisation if it was asked for."""
+        self.chain = Chain(layers)
+        if self.config["weight_norm"]:
+            add_weight_norm(self)
 
     def generate(self, batch: VocoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.chain(batch.mel.transpose(1, 2)).squeeze(2), {}

@@ -9,8 +9,7 @@ import torch
 
 from melstate.vocoders.convolutional import ConvolutionalVocoder
 from melstate.vocoders.istft import InverseSTFT, ReflectOne
-from melstate.vocoders.layers import Chain, Conv, Layer, Mean, Residual, Tanh, Up, add_weight_norm
-from melstate.vocoders.mel import MelConfig
+from melstate.vocoders.layers import Chain, Conv, Layer, Mean, Residual, Tanh, Up
 
 V1: dict[str, Any] = {}
 V2: dict[str, Any] = {"channels": 128}
@@ -71,23 +70,19 @@ class HiFiGAN(ConvolutionalVocoder):
         paired: bool = True,
         weight_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.mel = MelConfig() if mel is None else MelConfig.from_dict(dict(mel))
-        self.config = {
-            "mel": self.mel.to_dict(),
-            "channels": channels,
-            "strides": list(strides),
-            "kernels": list(kernels),
-            "dilations": [list(steps) for steps in dilations],
-            "paired": paired,
-            "weight_norm": weight_norm,
-        }
-        check_strides(self.kind, strides, 1, self.mel)
+        super().__init__(
+            mel,
+            strides,
+            1,
+            channels=channels,
+            kernels=list(kernels),
+            dilations=[list(steps) for steps in dilations],
+            paired=paired,
+            weight_norm=weight_norm,
+        )
         stages, last = trunk(channels, strides, kernels, dilations, paired)
         # The published code leaves the slope of the last activation at PyTorch's default.
-        self.chain = Chain([Conv(self.mel.n_mels, channels, 7), *stages, Conv(last, 1, 7, slope=0.01), Tanh()])
-        if weight_norm:
-            add_weight_norm(self)
+        self.assemble([Conv(self.mel.n_mels, channels, 7), *stages, Conv(last, 1, 7, slope=0.01), Tanh()])
 
 
 class ISTFTNet(ConvolutionalVocoder):
@@ -115,22 +110,20 @@ class ISTFTNet(ConvolutionalVocoder):
         stft_hop: int = 4,
         weight_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.mel = MelConfig() if mel is None else MelConfig.from_dict(dict(mel))
-        self.config = {
-            "mel": self.mel.to_dict(),
-            "channels": channels,
-            "strides": list(strides),
-            "kernels": list(kernels),
-            "dilations": [list(steps) for steps in dilations],
-            "paired": paired,
-            "n_fft": n_fft,
-            "stft_hop": stft_hop,
-            "weight_norm": weight_norm,
-        }
-        check_strides(self.kind, strides, stft_hop, self.mel)
+        super().__init__(
+            mel,
+            strides,
+            stft_hop,
+            channels=channels,
+            kernels=list(kernels),
+            dilations=[list(steps) for steps in dilations],
+            paired=paired,
+            n_fft=n_fft,
+            stft_hop=stft_hop,
+            weight_norm=weight_norm,
+        )
         stages, last = trunk(channels, strides, kernels, dilations, paired)
-        self.chain = Chain(
+        self.assemble(
             [
                 Conv(self.mel.n_mels, channels, 7),
                 *stages,
@@ -138,17 +131,4 @@ class ISTFTNet(ConvolutionalVocoder):
                 Conv(last, n_fft + 2, 7, slope=0.01),
                 InverseSTFT(n_fft, stft_hop, n_fft // 2, torch.sin),
             ]
-        )
-        if weight_norm:
-            add_weight_norm(self)
-
-
-def check_strides(kind: str, strides: Sequence[int], factor: int, mel: MelConfig) -> None:
-    """Raises ValueError unless the strides and what follows them make a hop of samples out of a frame."""
-    product = factor
-    for stride in strides:
-        product *= stride
-    if product != mel.hop:
-        raise ValueError(
-            f"{kind}: a frame becomes {product} samples (strides {list(strides)}), the mel's hop is {mel.hop}"
         )

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from melstate.vocoders.convolutional import ConvolutionalVocoder
-from melstate.vocoders.hifigan import check_strides
-from melstate.vocoders.layers import Chain, Conv, Layer, Residual, Tanh, Up, add_weight_norm
+from melstate.vocoders.layers import Chain, Conv, Layer, Residual, Tanh, Up
 from melstate.vocoders.losses import stft_loss
-from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.pqmf import PQMF
 from melstate.vocoders.spectral import magnitudes
 from melstate.vocoders.vocoder import VocoderBatch
@@ -50,17 +48,7 @@ class MelGAN(ConvolutionalVocoder):
         bands: int = 1,
         weight_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.mel = MelConfig() if mel is None else MelConfig.from_dict(dict(mel))
-        self.config = {
-            "mel": self.mel.to_dict(),
-            "channels": channels,
-            "strides": list(strides),
-            "stacks": stacks,
-            "bands": bands,
-            "weight_norm": weight_norm,
-        }
-        check_strides(self.kind, strides, bands, self.mel)
+        super().__init__(mel, strides, bands, channels=channels, stacks=stacks, bands=bands, weight_norm=weight_norm)
         layers: list[Layer] = [Conv(self.mel.n_mels, channels, 7, border="reflect")]
         for stride in strides:
             layers.append(Up(channels, channels // 2, stride, 0.2))
@@ -71,9 +59,7 @@ class MelGAN(ConvolutionalVocoder):
         if bands > 1:
             layers.append(PQMF(bands))
             self.full_precision += 1
-        self.chain = Chain(layers)
-        if weight_norm:
-            add_weight_norm(self)
+        self.assemble(layers)
 
     @property
     def pqmf(self) -> PQMF | None:

@@ -32,7 +32,8 @@ HIFIGAN = {
 
 
 def as_published(names):
-    """Random weights, not so loud that the tanh saturates, under the authors' names, as PyTorch's old weight_norm stores them."""
+    """Random weights under the authors' names, as PyTorch's old weight_norm stores them; not so loud that tanh is all
+    or nothing."""
     tensors = {}
     for prefix, layer in names:
         torch.nn.init.normal_(layer.weight, std=0.7 / layer.weight[0].numel() ** 0.5)
