@@ -1,0 +1,285 @@
+"""`transcribe`: the command that listens.
+
+Exit codes: 0 heard, 1 a fault in this program, 2 usage, 3 bad input, 4 missing or broken model, 5 resources (disk,
+memory, device), 130 interrupted, 141 the reader of standard output went away. Errors are one line on standard error.
+
+torch is imported only after the arguments have been found good and the files are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from melstate.asr import package
+from melstate.asr.output import FORMATS, Writer, clock
+
+if TYPE_CHECKING:
+    from melstate.asr.recognizer import Recognizer
+
+USAGE, INPUT, MODEL, RESOURCES, INTERRUPTED, PIPE = 2, 3, 4, 5, 130, 141
+MOST_THREADS = 4  # unless asked for: the model is too small to share out further
+
+
+class Problem(Exception):
+    """Ends the command with an exit code and one line."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Problem(USAGE, f"{message} (see transcribe --help)")
+
+
+def command() -> NoReturn:
+    """The command as a process of its own, which ends without taking the interpreter apart."""
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        args = parse(argv)
+        code = _listen(args)
+        sys.stdout.flush()
+        return code
+    except Problem as problem:
+        return _fail(problem.code, str(problem))
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        # the interpreter flushes stdout once more at exit and would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE
+    except MemoryError:
+        return _fail(RESOURCES, "out of memory")
+    except Exception as error:
+        if os.environ.get("MELSTATE_TRACEBACK"):
+            raise
+        hint = "MELSTATE_TRACEBACK=1 shows where"
+        return _fail(1, f"a fault in melstate, please report it: {type(error).__name__}: {error} ({hint})")
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"transcribe: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Raises Problem: a mistake in the arguments. SystemExit: --help or --version was printed."""
+    parser = Parser(
+        prog="transcribe",
+        description="Write down what is said, offline, on a CPU, in constant memory.",
+        epilog="Exit codes: 2 usage, 3 bad input, 4 missing or broken model, 5 disk, memory or device.",
+    )
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="wav, flac, ogg or mp3 of any rate and length; - is standard input")
+    add("-f", "--format", choices=FORMATS, help="txt (default); srt, vtt: subtitles; tsv; json; rttm: who spoke when")
+    add("-o", "--output", metavar="FILE", help="write there instead of standard output; the suffix picks the format")
+    add("--words", action="store_true", help="times for every word instead of every segment")
+    add("--speakers", action="store_true", help="say who speaks: speaker 1, 2, … in order of appearance")
+    add("--stream", action="store_true", help="show words on standard error while they are still uncertain")
+    add(
+        "--model", default="default", metavar="NAME", help="a shipped model, or the path of a model's folder (with a /)"
+    )
+    add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+    add(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="CPU threads; without it OMP_NUM_THREADS, else one a core, at most 4",
+    )
+    add("--list-models", action="store_true", help="list the shipped models and their licences")
+    add("--quiet", action="store_true", help="no progress on standard error")
+    add("--version", action="store_true", help="print the version")
+    args = parser.parse_args(argv)
+    if args.version:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"melstate {version('melstate')}")
+        except PackageNotFoundError:
+            print("melstate (not installed)")
+        raise SystemExit(0)
+    if args.list_models:
+        return args
+    if not args.files:
+        parser.error("nothing to listen to: give FILE … or - for standard input")
+    if args.files.count("-") > 1:
+        parser.error("standard input can be read once; give - once")
+    suffix = Path(args.output).suffix.lstrip(".").lower() if args.output else ""
+    if args.output and args.format is None and suffix not in FORMATS:
+        parser.error(f"-o {args.output}: unknown suffix; use one of {', '.join(FORMATS)} or give --format")
+    args.format = args.format or suffix or "txt"
+    if args.format in ("srt", "vtt") and len(args.files) > 1:
+        parser.error(f"{args.format} holds one recording; transcribe the files one by one")
+    return args
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
+    return int(text)
+
+
+def _listen(args: argparse.Namespace) -> int:
+    if args.list_models:
+        for name in package.names():
+            manifest = package.read(package.SHIPPED / name)
+            print(f"{name}  {manifest.language}  {manifest.licence}  {manifest.description}")
+        return 0
+    for name in args.files:
+        if name != "-" and not Path(name).is_file():
+            raise Problem(INPUT, f"{name}: no such file")
+    if args.output and not Path(args.output).resolve().parent.is_dir():
+        raise Problem(RESOURCES, f"{Path(args.output).parent}: no such folder to write to")
+    try:
+        package.find(args.model)
+    except package.ModelError as error:
+        raise Problem(MODEL, str(error)) from error
+    recognizer = _load(args)
+    if args.speakers and not recognizer.can_tell_speakers:
+        raise Problem(MODEL, f"model {args.model!r} cannot tell speakers apart")
+    with _output(args.output) as out:
+        for name in args.files:
+            _one(args, recognizer, name, out)
+    return 0
+
+
+def _load(args: argparse.Namespace) -> Recognizer:
+    import torch
+
+    from melstate.asr.recognizer import Recognizer
+
+    if args.threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(args.threads or min(os.cpu_count() or 1, MOST_THREADS))
+    try:
+        return Recognizer.load(args.model, args.device)
+    except package.ModelError as error:
+        raise Problem(MODEL, str(error)) from error
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises the second
+        raise Problem(RESOURCES, f"--device {args.device}: {str(error).splitlines()[0]}") from error
+
+
+def _one(args: argparse.Namespace, recognizer: Recognizer, name: str, out: IO[str]) -> None:
+    """Transcribes one recording, writing as it goes."""
+    from melstate.asr.sound import SoundError, open_sound
+
+    writer = Writer(name, args.format, words=args.words)
+    progress = _Progress(name, args)
+
+    def write(text: str) -> None:
+        if text:
+            try:
+                out.write(text)
+                out.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise Problem(RESOURCES, f"{args.output or 'standard output'}: {error.strerror or error}") from error
+
+    try:
+        with open_sound(sys.stdin.buffer if name == "-" else Path(name)) as sound:
+            listener = recognizer.listener(sound.sample_rate, speakers=args.speakers)
+            write(writer.start())
+            for block in sound.blocks:
+                for segment in listener.feed(block):
+                    progress.clear()
+                    write(writer.segment(segment))
+                progress.show(listener.seconds, sound.seconds, listener.partial)
+            for segment in listener.finish():
+                progress.clear()
+                write(writer.segment(segment))
+            write(writer.end(listener.seconds))
+            progress.done(listener.seconds)
+    except SoundError as error:
+        progress.clear()
+        raise Problem(INPUT, str(error)) from error
+
+
+class _Progress:
+    """One line on standard error that is written over: how far, how fast, and with --stream the uncertain words."""
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.name, self.stream, self.width = name, args.stream, 0
+        self.terminal = sys.stderr.isatty()
+        self.active = not args.quiet and (self.terminal or args.stream)
+        self.began = self.shown = time.perf_counter()
+        self.last = ""
+
+    def show(self, seconds: float, total: float | None, partial: str) -> None:
+        if not self.active:
+            return
+        now = time.perf_counter()
+        if self.stream:
+            if partial == self.last:
+                return
+            self.last = partial
+            line = f"… {partial}"
+        elif now - self.shown < 0.5:
+            return
+        else:
+            of = f" of {clock(total)[:8]}" if total else ""
+            line = f"{self.name}: {clock(seconds)[:8]}{of}, {seconds / max(now - self.began, 1e-6):.0f}x real time"
+        self.shown = now
+        if self.terminal:
+            line = line[-(_columns() - 1) :]
+            sys.stderr.write("\r" + line.ljust(self.width))
+            self.width = len(line)
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.active and self.terminal and self.width:
+            sys.stderr.write("\r" + " " * self.width + "\r")
+            sys.stderr.flush()
+            self.width = 0
+        self.last = ""
+
+    def done(self, seconds: float) -> None:
+        self.clear()
+        if self.active and not self.stream:
+            took = max(time.perf_counter() - self.began, 1e-6)
+            print(
+                f"{self.name}: {clock(seconds)[:8]} in {took:.1f} s, {seconds / took:.0f}x real time", file=sys.stderr
+            )
+
+
+def _columns() -> int:
+    import shutil
+
+    return max(20, shutil.get_terminal_size().columns)
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    if path is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    try:
+        stream = open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise Problem(RESOURCES, f"{path}: cannot be written: {error.strerror or error}") from error
+    with stream:
+        yield stream
+
+
+if __name__ == "__main__":
+    command()
