@@ -17,11 +17,17 @@ MEL = MelConfig(n_mels=6)
 PHONES = [1, 9, 12, 30, 41, 12, 9, 5, 2]
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Untrained models babble: they are stopped sooner than speech would be."""
+    monkeypatch.setattr(lina_decoding, "PATIENCE", 0.3)
+
+
 def build(**options):
     torch.manual_seed(0)
     given = {"mel": MEL, "text_dim": 16, "text_hidden": 16, "text_blocks": 1, "dim": 16, "hidden": 16, "blocks": 1}
     given |= {"options": {"heads": 2}, "key_dim": 8, "place_dim": 16, "path_dim": 16, "embedding": 12, "prenet": 12}
-    given |= {"retries": 1}
+    given |= {"retries": 0}
     if options.get("mixer", "gla") not in ("gla", "rwkv6"):
         given.pop("options")
     model = Lina(**(given | options)).eval()
@@ -155,7 +161,8 @@ def test_every_parameter_learns_and_the_loss_falls(durations):
 
 
 def test_a_clip_learned_by_heart_is_spoken_along_the_diagonal():
-    model = build(dim=32, prenet_dropout=0.0, dropout=0.0, noise=0.3, blank=0.0, temperature=0.0, offset=0).train()
+    options = {"dim": 32, "prenet_dropout": 0.0, "dropout": 0.0, "noise": 0.3, "blank": 0.0}
+    model = build(**options, temperature=0.0, offset=0, retries=1).train()
     batch = single(utterances(((60, 9),), durations=True), 0)
     smooth = torch.sin(torch.arange(60.0) / 9 + torch.arange(6.0)[:, None])[None] * 3 - 5
     batch = batch._replace(mels=smooth, speakers=torch.zeros(1, dtype=torch.long))
@@ -167,7 +174,7 @@ def test_a_clip_learned_by_heart_is_spoken_along_the_diagonal():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     model.eval()
-    assert float(losses["mel"]) < 1.0 and float(losses["alignment"]) < 0.7
+    assert losses["mel"].item() < 1.0 and losses["alignment"].item() < 0.7
     report = Report()
     mel, symbol, _ = speak(model, batch.phones[0].tolist(), report=report)
     assert abs(mel.shape[1] - 60) <= 9 and report.retries == 0
@@ -211,7 +218,8 @@ def faulty(monkeypatch, spoil):
 
 
 def test_what_is_not_finite_is_decoded_again(monkeypatch):
-    model, report = build(), Report()
+    model, report = build(retries=1), Report()
+    monkeypatch.setattr(lina_decoding, "PATIENCE", 1.2)  # the first passage has no other fault
     with torch.no_grad():
         model.to_stop.weight.zero_()
     clean = speak(model)
@@ -223,10 +231,10 @@ def test_what_is_not_finite_is_decoded_again(monkeypatch):
 
 
 def test_what_is_never_finite_is_an_error():
-    model = build()
+    model = build(retries=2)
     with torch.no_grad():
         model.to_mel.weight[0, 0] = math.nan
-    with pytest.raises(RuntimeError, match="not finite, 2 times"):
+    with pytest.raises(RuntimeError, match="not finite, 3 times"):
         list(model.stream(PHONES))
 
 
@@ -250,7 +258,7 @@ def test_babble_without_end_is_cut_and_told():
         frames = list(model.stream(PHONES, report=report))
     seconds = sum(part.mel.shape[1] for part in frames) * MEL.hop / MEL.sample_rate
     longest = lina_decoding.PATIENCE * (len(PHONES) + 1) + lina_decoding.SLOWEST * len(PHONES)
-    assert 0.5 < seconds < longest and report.retries >= 1
+    assert 0.3 < seconds < longest and report.retries >= 1
 
 
 @torch.no_grad()
@@ -265,7 +273,6 @@ def test_attention_that_stands_still_is_pushed_on(monkeypatch):
         return attended._replace(weights=first), state
 
     monkeypatch.setattr(type(model.attention), "forward", still)
-    monkeypatch.setattr(lina_decoding, "PATIENCE", 0.2)
     _, symbol, _ = speak(model, report=report)
     assert any("stuck" in fault for fault in report.faults)
     assert symbol.unique_consecutive().tolist()[: len(PHONES) - 1] == list(range(len(PHONES) - 1))
