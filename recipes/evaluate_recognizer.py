@@ -35,6 +35,7 @@ from melstate.recipes.data.recordings import (
     read_digits,
     read_speechocean,
 )
+from melstate.recipes.recognizers import read_recognizer
 from melstate.vocoders import wav
 
 Hear = Callable[[np.ndarray, int], str]  # samples, sample rate → text
@@ -109,10 +110,8 @@ def invented(recogniser: Hear, kinds: Iterable[str], minutes: float, piece: floa
 
 def load(model: str) -> Hear:
     """A recogniser of this project as a function."""
-    from melstate.asr.recognizer import Recognizer
-
-    recogniser = Recognizer.load(model)
-    return lambda samples, rate: recogniser.transcribe(samples, sample_rate=rate).text
+    recogniser = read_recognizer(model)
+    return lambda samples, rate: recogniser.transcribe(samples, rate).text
 
 
 def report(
@@ -155,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("data", help="folder with speechocean762/ and digits/")
-    add("--model", help="a shipped model's name or a path")
+    add("--model", help="a shipped model's name, a recogniser's or a run's folder, or a .safetensors")
     add(
         "--held-out",
         action="append",

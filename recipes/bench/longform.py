@@ -6,7 +6,7 @@ The conversations are those of conversations/*.npz (melstate.recipes.data.conver
 them anew). Their audio is rebuilt into a temporary file, and every system of `longform_systems` writes it down in a
 fresh process, whose peak memory counts. Measured: WER with substitutions, deletions and insertions, its 95 % interval
 over speakers; for systems that name speakers cpWER, tcpWER at 5 s and 0.5 s, and MWDE; words per minute of the long
-pauses; real-time factor; peak memory. Conversations of one length are summed.
+pauses; real-time factor, and CPU seconds a second of audio; peak memory. Conversations of one length are summed.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Measured:
     pause_minutes: float = 0.0
     audio_seconds: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_bytes: int = 0
 
     def add(
@@ -73,7 +74,7 @@ class Measured:
         """Scores one conversation.
 
         Args:
-            ran: seconds, peak_bytes and audio_seconds of the process.
+            ran: seconds, cpu_seconds, peak_bytes and audio_seconds of the process.
         """
         pairs = align_words(reference, heard)
         self.words += count(pairs, [word.text for word in reference], [word.text for word in heard])
@@ -96,6 +97,7 @@ class Measured:
         self.pause_minutes += minutes
         self.audio_seconds += ran["audio_seconds"]
         self.seconds += ran["seconds"]
+        self.cpu_seconds += ran["cpu_seconds"]
         self.peak_bytes = max(self.peak_bytes, int(ran["peak_bytes"]))
 
     def interval(self) -> Interval:
@@ -116,6 +118,7 @@ class Measured:
             "mwde": self.speakers.rate if self.speakers else None,
             "words_per_minute_of_pause": self.pause_words / self.pause_minutes if self.pause_minutes else None,
             "real_time_factor": self.seconds / self.audio_seconds,
+            "cpu_factor": self.cpu_seconds / self.audio_seconds,
             "peak_mebibytes": self.peak_bytes / 2**20,
         }
 
@@ -123,7 +126,7 @@ class Measured:
 def run_system(
     system: str, model: str, audio: Path, segments: Sequence[tuple[float, float]], threads: int
 ) -> dict[str, Any]:
-    """A system in a fresh process: its words, seconds and peak_bytes.
+    """A system in a fresh process: its words, seconds, cpu_seconds and peak_bytes.
 
     Raises: RuntimeError: the process failed, with the last lines it wrote.
     """
@@ -156,7 +159,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
     lines = [
         f"{'min':>4} {'system':14} {'WER':>6}  {'95 % interval':17} {'S':>5} {'D':>5} {'I':>5} {'cpWER':>6} "
-        f"{'tcp 5s':>6} {'.5s':>6} {'MWDE':>6} {'w/min':>5} {'RTF':>6} {'MiB':>6}"
+        f"{'tcp 5s':>6} {'.5s':>6} {'MWDE':>6} {'w/min':>5} {'RTF':>6} {'CPU':>6} {'MiB':>6}"
     ]
     for row in rows:
         wer, pause = row["wer"], row["words_per_minute_of_pause"]
@@ -166,7 +169,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{row['minutes']:4d} {row['system']:14} {percent(wer['value']):>6}  {interval:17} {counts} "
             f"{percent(row['cpwer']):>6} {tcp} {percent(row['mwde']):>6} {'' if pause is None else f'{pause:.2f}':>5} "
-            f"{row['real_time_factor']:6.3f} {row['peak_mebibytes']:6.0f}"
+            f"{row['real_time_factor']:6.3f} {row['cpu_factor']:6.3f} {row['peak_mebibytes']:6.0f}"
         )
     return "\n".join(lines)
 
@@ -196,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("data", type=Path, help="folder with speechocean762/ and digits/")
-    add("--model", help="a shipped model's name or a .safetensors; the systems on the bare model need the latter")
+    add("--model", help="a shipped model's name, a recogniser's or a run's folder, or a .safetensors")
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM", help=", ".join(SYSTEMS))
     add("--minutes", nargs="+", type=int, default=[1, 10], help="lengths: " + ", ".join(map(str, PLANNED)))
     add("--full-minutes", type=int, default=10, help="`full` is left out beyond: its time grows with the square")

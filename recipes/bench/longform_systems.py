@@ -2,7 +2,7 @@
 
     python -m melstate.recipes.bench.longform_systems striding MODEL.safetensors audio.wav segments.json words.json
 
-Every system reads the audio from its file. `product` is `Recognizer.transcribe` on the whole file, `product-oracle` the
+Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file, `product-oracle` the
 same on each turn. The others use the bare model: `ctc` its best CTC path as it streams, `oracle-ctc` that on each turn;
 `oracle` greedy attention on each turn, `chunks` on 30 s at a time with 5 s of overlap, `full` on the whole memory at
 once; `striding` the window that moves by itself.
@@ -27,9 +27,9 @@ from torch import Tensor
 from melstate.asr.decoder import Decoder
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import log_mel
-from melstate.asr.model import SpeechModel
-from melstate.asr.tokens import BLANK, END, FIRST_PIECE, Tokens
-from melstate.vocoders import checkpoint
+from melstate.asr.striding import Striding
+from melstate.asr.tokens import BLANK, END, FIRST_PIECE
+from melstate.recipes.recognizers import read_model, read_recognizer
 
 BLOCK = 4.0  # seconds read at a time
 CHUNK, OVERLAP = 30.0, 5.0  # seconds
@@ -50,14 +50,11 @@ Segments = Sequence[tuple[float, float]]
 class Bare:
     """The model and its vocabulary, and what its memory frames last."""
 
-    def __init__(self, path: str | Path) -> None:
-        saved = checkpoint.read(path)
-        model = checkpoint.build(saved, {SpeechModel.kind: "melstate.asr.model:SpeechModel"})
-        assert isinstance(model, SpeechModel)
-        model.requires_grad_(False)
-        self.model, self.tokens = model, Tokens.from_dict(saved.extra["tokens"])
-        self.rate = model.mel.sample_rate
-        self.frame = FACTOR * model.mel.hop / model.mel.sample_rate
+    def __init__(self, model: str | Path) -> None:
+        self.model, self.tokens = read_model(model)
+        self.model.requires_grad_(False)
+        self.rate = self.model.mel.sample_rate
+        self.frame = FACTOR * self.model.mel.hop / self.rate
 
     def memories(self, audio: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """(1, n, D) memory as it comes."""
@@ -184,8 +181,6 @@ def full(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
 
 
 def striding(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
-    from melstate.asr.striding import Striding
-
     bare = Bare(model)
     stride = Striding(decoder_of(bare), bare.tokens)
 
@@ -202,18 +197,17 @@ def striding(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
 
 
 def product(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
-    from melstate.asr.recognizer import Recognizer
-
-    for word in Recognizer.load(model).transcribe(audio).words:
-        yield Word(word.text, word.start, word.end, word.speaker)
+    recogniser = read_recognizer(model)
+    for segment in recogniser.listen(audio, speakers=recogniser.can_tell_speakers):
+        for word in segment.words:
+            yield Word(word.text, word.start, word.end, word.speaker)
 
 
 def product_oracle(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
-    from melstate.asr.recognizer import Recognizer
-
-    recogniser = Recognizer.load(model)
+    recogniser = read_recognizer(model)
+    rate = recogniser.parts.model.mel.sample_rate
     for start, end in segments:
-        for word in recogniser.transcribe(read_audio(audio, 16000, start, end), sample_rate=16000).words:
+        for word in recogniser.transcribe(read_audio(audio, rate, start, end), rate).words:
             yield Word(word.text, start + word.start, start + word.end)
 
 
@@ -240,11 +234,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     segments = [tuple(pair) for pair in json.loads(args.segments.read_text())]
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     heard = list(SYSTEMS[args.system](args.model, args.audio, segments))
-    seconds = time.perf_counter() - started
+    taken = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    args.words.write_text(json.dumps({"words": heard, "seconds": seconds, "peak_bytes": peak}))
+    args.words.write_text(json.dumps({"words": heard, "peak_bytes": peak} | taken))
     return 0
 
 

@@ -97,6 +97,14 @@ def test_turns_are_heard_one_by_one(model, audio):
     assert found and all(1 <= w.start < 2.1 or 10 <= w.start < 11.1 for w in found)
 
 
+@pytest.mark.parametrize("system", ["product", "product-oracle", "striding", "full"])
+def test_other_systems_write_words_where_there_is_sound(model, audio, system):
+    found = list(longform_systems.SYSTEMS[system](str(model), audio, [(1.0, 3.0), (5.0, 8.0)]))
+    assert all(word.text and 0 <= word.start <= word.end <= 41 for word in found)
+    if system == "product-oracle":
+        assert all(1 <= word.start <= 3.1 or 5 <= word.start <= 8.1 for word in found)
+
+
 def test_overlapping_chunks_are_merged_in_the_middle(model, audio, monkeypatch):
     """Chunks of 30 s begin at 0 and 25 s; each hears a word every second of its own."""
     ticks = [(FIRST_PIECE + (n % 2), 25 * n) for n in range(60)]
@@ -121,7 +129,7 @@ def test_everything_is_counted():
     heard[3] = heard[3]._replace(speaker=0)
     heard.append(Word("um", 30.0, 30.5, 1))
     row = Measured("product", 1)
-    ran = {"seconds": 3.0, "peak_bytes": 2**20 * 100, "audio_seconds": 60.0}
+    ran = {"seconds": 3.0, "cpu_seconds": 1.5, "peak_bytes": 2**20 * 100, "audio_seconds": 60.0}
     row.add(reference, heard, conversation(), ran)
     summary = row.summary()
     assert (summary["substitutions"], summary["deletions"], summary["insertions"], summary["words"]) == (1, 0, 1, 6)
@@ -129,7 +137,9 @@ def test_everything_is_counted():
     # The word given to the wrong speaker is missing from one transcript and too many in the other.
     assert summary["cpwer"] == pytest.approx(4 / 6) and summary["tcpwer"]["0.5 s"] == pytest.approx(4 / 6)
     assert summary["mwde"] == pytest.approx(1 / 6)
-    assert summary["words_per_minute_of_pause"] == 2 and summary["real_time_factor"] == 0.05
+    assert (
+        summary["words_per_minute_of_pause"] == 2 and summary["real_time_factor"] == 0.05 == 2 * summary["cpu_factor"]
+    )
     row.add(
         reference, [Word(w.text, w.start, w.end) for w in heard[:6]], conversation(), ran | {"peak_bytes": 2**20 * 90}
     )

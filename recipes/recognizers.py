@@ -1,0 +1,53 @@
+"""Read recognisers from where they are: shipped ones by name, folders, and what training leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from melstate.asr import package
+from melstate.asr.listener import Parts
+from melstate.asr.model import SpeechModel
+from melstate.asr.package import Manifest
+from melstate.asr.recognizer import KINDS, Recognizer
+from melstate.asr.speaker_encoder import SpeakerEncoder
+from melstate.asr.tokens import Tokens
+from melstate.vocoders import checkpoint
+
+
+def weights(model: str | Path) -> Path:
+    """The .safetensors of a recogniser: that file itself, a run's or a recogniser's folder, or a shipped name.
+
+    Raises: ModelError: no such recogniser.
+    """
+    path = Path(model)
+    if path.suffix == ".safetensors":
+        return path
+    if (path / package.MODEL).is_file() and not (path / package.MANIFEST).is_file():
+        return path / package.MODEL
+    return package.find(model) / package.MODEL
+
+
+def read_model(model: str | Path) -> tuple[SpeechModel, Tokens]:
+    """The bare model in eval mode, and its vocabulary.
+
+    Raises: ValueError, FileNotFoundError: missing, unreadable, or not a recogniser's.
+    """
+    saved = checkpoint.read(weights(model))
+    built = checkpoint.build(saved, KINDS)
+    assert isinstance(built, SpeechModel)
+    return built, Tokens.from_dict(saved.extra.get("tokens", {}))
+
+
+def read_recognizer(model: str | Path, voices: str | Path | None = None) -> Recognizer:
+    """A recogniser; weights that were not packaged yet are used with plain CTC and attention, no language model.
+
+    Args:
+        voices: a speaker encoder's .safetensors, for weights that were not packaged.
+    Raises: ValueError, FileNotFoundError: missing, unreadable, or not a recogniser's.
+    """
+    path = weights(model)
+    if (path.parent / package.MANIFEST).is_file() and path != Path(model):
+        return Recognizer.load(model)
+    built, tokens = read_model(path)
+    parts = Parts(built, tokens, None, None if voices is None else SpeakerEncoder.load(voices))
+    return Recognizer(parts, Manifest(path.parent.name, "en", "not stated", "weights of a training run", {}))
