@@ -5,9 +5,13 @@
 The baseline is the published arithmetic as the public code orders it: for every frame the prenet and an LSTM cell,
 [h; e] for every state through the unsplit output network, torch.distributions, one step of the forward recursion, and
 autograd through it all. Both read one set of random weights and must agree on the likelihood. Each runs in a process of
-its own; memory is the most that process held above what it held before the first step. Overrides are those of
-melstate.recipes.train; +bench.batch, +bench.repeats and +bench.frames (which cuts mels) change what is measured, and
-only=ours or only=loop measures one form in this process.
+its own; memory is the most that process held above what it held before the first step. Then ours alone, for one
+utterance of 1, 2, 3 and 4 joined clips: an utterance k times as long has k times the frames T for the LSTM and k² times
+the pairs T·N of frame and state for the emissions, and time is fitted by those two terms.
+
+Overrides are those of melstate.recipes.train; +bench.batch, +bench.repeats, +bench.frames (which cuts mels) and
++bench.joined (one utterance of so many clips) change what is measured, and only=ours or only=loop measures one form in
+this process.
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +34,7 @@ from melstate.kernels.memory import keep_freed_memory
 from melstate.recipes.bench.table import environment, table, timings
 
 RESULT = Path(__file__).parent / "results" / "neural_hmm_cpu.json"
+LENGTHS = (1, 2, 3, 4)  # clips joined
 
 
 class Loop(nn.Module):
@@ -120,14 +127,16 @@ def measure(config: Any, which: str) -> dict[str, Any]:
     """Time and memory of one form's forward and backward pass."""
     import hydra
 
-    from melstate.recipes.data.batches import collate
+    from melstate.recipes.data.batches import collate, join
     from melstate.tts.neural_hmm_published import from_published
 
-    options = {"batch": 8, "repeats": 3, "frames": 0, **config.get("bench", {})}
+    options = {"batch": 8, "repeats": 3, "frames": 0, "joined": 0, **config.get("bench", {})}
     torch.set_num_threads(config.threads or 1)
     keep_freed_memory()
     data = hydra.utils.instantiate(config.data, _convert_="all")
-    clips = data.load(data.utterances()[0][: options["batch"]])
+    clips = data.load(data.utterances()[0][: options["joined"] or options["batch"]])
+    if options["joined"]:
+        clips = [reduce(join, clips)]
     batch = collate(clips)
     if options["frames"]:
         batch = batch._replace(
@@ -168,11 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if only:
         print(json.dumps(measure(config, only[0])))
         return 0
-    rows = []
-    for which in ("ours", "loop"):
-        command = [sys.executable, "-m", "melstate.recipes.bench.neural_hmm", *given, f"only={which}"]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    rows = [alone(which, given) for which in ("ours", "loop")]
     print(table(rows))
     ours, loop = rows
     factors = {
@@ -181,11 +186,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         "disagreement": abs(loop["log_likelihood"] / ours["log_likelihood"] - 1),
     }
     print(table([factors]))
+    lengths = [alone("ours", [*given, f"+bench.joined={count}"]) for count in LENGTHS]
+    print(table(lengths))
+    fitted = fit([row["frames"] for row in lengths], [row["pairs"] for row in lengths], [r["cpu_ms"] for r in lengths])
+    print(table([{**fitted}]))
+    result = {"environment": environment("cpu"), "rows": rows, **factors, "lengths": lengths, "fit": fitted}
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(
-        json.dumps({"environment": environment("cpu"), "rows": rows, **factors}, indent=1) + "\n", "utf-8"
-    )
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return 0
+
+
+def alone(which: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, "-m", "melstate.recipes.bench.neural_hmm", *arguments, f"only={which}"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fit(frames: Sequence[int], pairs: Sequence[int], times: Sequence[float]) -> dict[str, float]:
+    """times ≈ frames · ms_a_frame + pairs · us_a_pair / 1000 by least squares, and the worst relative error."""
+    terms = np.array([frames, pairs], float).T
+    (by_frame, by_pair), *_ = np.linalg.lstsq(terms, np.array(times), rcond=None)
+    errors = terms @ [by_frame, by_pair] / np.array(times) - 1
+    return {"ms_a_frame": by_frame, "us_a_pair": 1000 * by_pair, "worst_error": float(np.abs(errors).max())}
 
 
 if __name__ == "__main__":
