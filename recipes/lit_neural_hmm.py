@@ -12,7 +12,7 @@ from torch import Tensor
 from melstate.recipes.data.batches import Clip, collate
 from melstate.recipes.data.statistics import mel_statistics, stand_ins
 from melstate.recipes.pictures import log_heat_map
-from melstate.recipes.schedule import warmup_cosine
+from melstate.recipes.schedule import adamw
 from melstate.tts.acoustic import Batch
 from melstate.tts.neural_hmm import NeuralHMM, utterance_prosody
 from melstate.tts.overflow import OverFlow
@@ -75,14 +75,15 @@ class LitNeuralHMM(L.LightningModule):
                 log_heat_map(self.logger, f"mel/{batch.ids[row]}/{kind}", mel, self.global_step)
 
     def configure_optimizers(self) -> Any:
-        named = list(self.model.named_parameters())
-        matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
-        others = [p for name, p in named if p.ndim <= 1 or "embedding" in name]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-        betas = (self.betas[0], self.betas[1])
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
-        scheduler = warmup_cosine(optimizer, self.warmup, self.max_steps, self.floor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(
+            self.model,
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            max_steps=self.max_steps,
+            floor=self.floor,
+        )
 
     def _loss(self, part: str, batch: Batch) -> Tensor:
         loss = self.model.losses(batch)["likelihood"]

@@ -15,7 +15,7 @@ from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch, SpeechModel
 from melstate.asr.scoring import WordErrors, word_errors
 from melstate.recipes.data.speech_rows import Clip
-from melstate.recipes.schedule import warmup_cosine
+from melstate.recipes.schedule import adamw
 
 LOSS_WEIGHTS = {"ctc": 0.5, "phones": 0.3, "attention": 0.5}
 STATISTICS_CLIPS = 400
@@ -101,11 +101,12 @@ class LitRecognizer(L.LightningModule):
         self.log("wer/all", sum(self.errors.values(), WordErrors()).rate)
 
     def configure_optimizers(self) -> Any:
-        named = list(self.model.named_parameters())
-        matrices = [p for name, p in named if p.ndim > 1 and "embedding" not in name]
-        others = [p for name, p in named if p.ndim <= 1 or "embedding" in name]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-        betas = (self.betas[0], self.betas[1])
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
-        scheduler = warmup_cosine(optimizer, self.warmup, self.max_steps, self.floor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(
+            self.model,
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            max_steps=self.max_steps,
+            floor=self.floor,
+        )

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.acoustic import Batch, Controls, Frames
 from melstate.tts.encoder import Encoder
 from melstate.tts.frame_decoder import Decoded, FrameDecoder
 from melstate.tts.length import path_symbols, symbol_means, whole_durations
+from melstate.tts.symbol_model import SymbolModel
 from melstate.tts.text import symbols as table
 from melstate.tts.variance import SymbolPredictor, frame_energy
 from melstate.vocoders.mel import MelConfig
@@ -40,7 +41,7 @@ class Prosody(NamedTuple):
     log_duration: Tensor
 
 
-class FastSpeech(AcousticModel):
+class FastSpeech(SymbolModel):
     """FastSpeech-style acoustic model with constant decoding state.
 
     Args:
@@ -87,14 +88,8 @@ class FastSpeech(AcousticModel):
         pausing: Sequence[int] | None = None,
         stand_ins: Sequence[Sequence[int]] = (),
     ) -> None:
-        super().__init__()
-        self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
-        if pausing is None:
-            pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
         options = dict(mixer_options or {})
-        self.config: dict[str, Any] = {
-            "symbols": symbols,
-            "mel": self.mel.to_dict(),
+        config = {
             "dim": dim,
             "hidden": hidden,
             "mixer": mixer,
@@ -107,10 +102,9 @@ class FastSpeech(AcousticModel):
             "backward": backward,
             "dropout": dropout,
             "predictor_dropout": predictor_dropout,
-            "pausing": list(pausing),
         }
-        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
-        self.symbols, self.reduction, self.pausing = symbols, reduction, frozenset(pausing)
+        super().__init__(symbols, mel, config, pausing=pausing, stand_ins=stand_ins)
+        self.reduction = reduction
         self.encoder = Encoder(symbols, dim, hidden, encoder_blocks, mixer, options, kernel, dropout)
         self.duration = SymbolPredictor(dim, dim, predictor_dropout, bias=math.log(8.0))
         self.pitch = SymbolPredictor(dim, dim, predictor_dropout)
@@ -124,17 +118,6 @@ class FastSpeech(AcousticModel):
             self.register_buffer(name, initial)
         for name, value in (("pitch_mean", 5.0), ("pitch_std", 0.2), ("energy_mean", -3.5), ("energy_std", 1.5)):
             self.register_buffer(name, torch.tensor(value))
-
-    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
-        """Ids that `stream` replaces by better-known ones; part of the configuration.
-
-        Raises: ValueError: ids outside the symbol table.
-        """
-        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
-        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
-            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
-        self.config["stand_ins"] = [list(pair) for pair in pairs]
-        self.stand_ins = dict(pairs)
 
     @torch.no_grad()
     def set_statistics(
@@ -225,11 +208,7 @@ class FastSpeech(AcousticModel):
         return self.pitch_mean, self.pitch_std
 
     def _encode(self, phones: Tensor, lengths: Tensor) -> tuple[Tensor, Prosody]:
-        if int(phones.max()) >= self.symbols or int(phones.min()) < 0:
-            raise ValueError(
-                f"symbol ids must be in 0..{self.symbols - 1}, got {int(phones.min())}..{int(phones.max())}; "
-                "the text was prepared by another front-end version"
-            )
+        self.check_ids(phones)
         inside = mask(lengths, phones.shape[1]).unsqueeze(-1)
         encoded = self.encoder(phones, lengths)
         return encoded, Prosody(
@@ -258,13 +237,9 @@ class FastSpeech(AcousticModel):
         pitch about the sentence's mean; `energy` is a gain on the mel, exact in decibels.
         Raises: ValueError: no symbols, or ids outside the table.
         """
-        if len(phones) == 0:
-            raise ValueError("no symbols to speak")
-        device = self.mel_mean.device
-        ids = torch.tensor([[self.stand_ins.get(symbol, symbol) for symbol in phones]], device=device)
-        lengths = torch.tensor([len(phones)], device=device)
+        ids, lengths = self.spoken_ids([phones], self.mel_mean.device)
         encoded, prosody = self._encode(ids, lengths)
-        durations = self._durations(ids[0], prosody.log_duration[0], controls)
+        durations = self._durations(ids, prosody.log_duration[0], controls)
         frames = int(durations.sum())
         centre = prosody.pitch.mean()
         shift = controls.pitch * math.log(2) / 12 / self.pitch_std
@@ -289,11 +264,8 @@ class FastSpeech(AcousticModel):
     def _durations(self, ids: Tensor, log_duration: Tensor, controls: Controls) -> Tensor:
         """Whole frames per symbol, at least one in all."""
         durations = log_duration.exp().sub(1).clamp(0, LONGEST) / controls.speed
-        pauses = torch.isin(ids, torch.tensor(sorted(self.pausing), device=ids.device))
-        # The edges hold little silence of their own and keep it: only marks and the end are what a pause is made of.
-        marks = pauses & (torch.arange(len(ids), device=ids.device) > 0)
-        durations = torch.where(marks, durations * controls.pause, durations)
-        whole = whole_durations(durations, ~pauses)
+        durations = torch.where(self.marks(ids)[0], durations * controls.pause, durations)
+        whole = whole_durations(durations, ~self.pauses(ids)[0])
         if int(whole.sum()) == 0:
             whole[-1] = 1
         return whole

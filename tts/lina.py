@@ -30,7 +30,7 @@ from melstate.tts.initial_state import InitialStates
 from melstate.tts.length import path_symbols
 from melstate.tts.levels import Levels, level_loss
 from melstate.tts.lina_decoding import Report, decode
-from melstate.tts.neural_hmm import Prenet
+from melstate.tts.prenet import Prenet
 from melstate.tts.tempo import Tempo
 from melstate.tts.text import symbols as table
 from melstate.tts.variance import harmonic_bands, harmonic_comb

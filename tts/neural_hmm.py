@@ -11,70 +11,31 @@ utterance-level prosody.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melstate.kernels.emission import emissions, gaussian
+from melstate.kernels.emission import emissions
 from melstate.kernels.hmm import Convention, hmm_log_likelihood, hmm_posteriors, hmm_viterbi
 from melstate.kernels.monotonic import monotonic_alignment
 from melstate.mixers.mixer import create
-from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames, SpeechWarning
+from melstate.tts.acoustic import Batch, Controls, Frames
 from melstate.tts.conv_lstm_encoder import ConvLSTMEncoder
 from melstate.tts.encoder import Encoder
+from melstate.tts.neural_hmm_decoding import decode
+from melstate.tts.prenet import Prenet
+from melstate.tts.symbol_model import SymbolModel
 from melstate.tts.text import symbols as table
 from melstate.tts.variance import frame_energy
 from melstate.vocoders.mel import MelConfig
 
-LONGEST = 172.0  # frames of one state that are believed, before the user's factors: two seconds
 FURTHEST = 3.0  # corpus deviations of prosody that are shown to the model
 PLAIN = Controls()
 
 
-class LongSymbolWarning(SpeechWarning):
-    """A symbol did not end by itself and was ended at the cap."""
-
-
-class DecodeState(NamedTuple):
-    """All that decoding remembers, the same size after any number of frames.
-
-    mixer: the mixer's state; last (B, D): the group of frames before, normalised; place (B,): the state to speak next,
-    the number of states when done; survival (B,): log-probability of still being in it; age (B,): groups spent in it.
-    """
-
-    mixer: Any
-    last: Tensor
-    place: Tensor
-    survival: Tensor
-    age: Tensor
-
-
-class Prenet(nn.Module):
-    """What the model reads of its own past: two ReLU layers without bias, with dropout also in synthesis.
-
-    Source: Shen et al. 2018 (Tacotron 2, arXiv:1712.05884), section 2.2.
-    """
-
-    def __init__(self, bands: int, dim: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(bands, dim, bias=False), nn.Linear(dim, dim, bias=False)])
-        self.dropout = dropout
-
-    def forward(self, x: Tensor, *, dropout: bool, generator: torch.Generator | None = None) -> Tensor:
-        for layer in self.layers:
-            x = F.relu(layer(x))
-            if dropout and self.dropout:
-                device = x.device if generator is None else generator.device
-                keep = torch.rand(x.shape, generator=generator, device=device) >= self.dropout
-                x = x * keep.to(x.device) / (1 - self.dropout)
-        return x
-
-
-class NeuralHMM(AcousticModel):
+class NeuralHMM(SymbolModel):
     """Neural HMM on any mixer.
 
     Args:
@@ -130,7 +91,6 @@ class NeuralHMM(AcousticModel):
         stand_ins: Sequence[Sequence[int]] = (),
         encoder: str = "mixers",
     ) -> None:
-        super().__init__()
         if encoder not in ("mixers", "conv_lstm"):
             raise ValueError(f"encoder must be 'mixers' or 'conv_lstm', got {encoder!r}")
         for name, value in (("states", states), ("reduction", reduction)):
@@ -140,12 +100,7 @@ class NeuralHMM(AcousticModel):
             raise ValueError(
                 f"need floor > 0, temperature >= 0, 0 < threshold < 1, got {floor:g}, {temperature:g}, {threshold:g}"
             )
-        self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
-        if pausing is None:
-            pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
-        self.config: dict[str, Any] = {
-            "symbols": symbols,
-            "mel": self.mel.to_dict(),
+        config = {
             "dim": dim,
             "hidden": hidden,
             "encoder_blocks": encoder_blocks,
@@ -165,11 +120,10 @@ class NeuralHMM(AcousticModel):
             "convention": convention,
             "temperature": temperature,
             "threshold": threshold,
-            "pausing": list(pausing),
             "encoder": encoder,
         }
-        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
-        self.symbols, self.states, self.reduction, self.pausing = symbols, states, reduction, frozenset(pausing)
+        super().__init__(symbols, mel, config, pausing=pausing, stand_ins=stand_ins)
+        self.states, self.reduction = states, reduction
         self.floor, self.convention = floor, convention
         self.temperature, self.threshold = temperature, threshold
         self.bands = self.mel.n_mels * reduction
@@ -196,17 +150,6 @@ class NeuralHMM(AcousticModel):
         self.register_buffer("prosody_mean", torch.tensor([5.0, -2.0, -3.5]))
         self.register_buffer("prosody_std", torch.tensor([0.1, 0.2, 0.3]))
         self._flat_start(0.1)
-
-    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
-        """Ids that `stream` replaces by better-known ones; part of the configuration.
-
-        Raises: ValueError: ids outside the symbol table.
-        """
-        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
-        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
-            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
-        self.config["stand_ins"] = [list(pair) for pair in pairs]
-        self.stand_ins = dict(pairs)
 
     @torch.no_grad()
     def _flat_start(self, move: float) -> None:
@@ -293,7 +236,7 @@ class NeuralHMM(AcousticModel):
         # Without lengths: mixers are causal, nothing reads past a row's end, and packed LSTMs train thrice as slowly.
         context = self.mixer(self.enter(self.prenet(before, dropout=dropout)))[0]
         prosody = (utterance_prosody(batch) - self.prosody_mean) / self.prosody_std
-        by_state = self._by_state(batch.phones, batch.phone_lengths, prosody)
+        by_state = self.by_state(batch.phones, batch.phone_lengths, prosody)
         emission, transition = emissions(
             self.from_past(context), by_state, self.out.weight, self.out.bias, observed, steps, states, floor=self.floor
         )
@@ -314,13 +257,9 @@ class NeuralHMM(AcousticModel):
         """(B, n_mels, T) → (B, steps, n_mels · reduction)."""
         return frames.transpose(1, 2).reshape(len(frames), -1, self.bands)
 
-    def _by_state(self, phones: Tensor, lengths: Tensor, prosody: Tensor) -> Tensor:
+    def by_state(self, phones: Tensor, lengths: Tensor, prosody: Tensor) -> Tensor:
         """(B, N · states, output): what the output network's first layer makes of states and prosody (B, 3)."""
-        if int(phones.max()) >= self.symbols or int(phones.min()) < 0:
-            raise ValueError(
-                f"symbol ids must be in 0..{self.symbols - 1}, got {int(phones.min())}..{int(phones.max())}; "
-                "the text was prepared by another front-end version"
-            )
+        self.check_ids(phones)
         encoded = self.from_symbol(self.encoder(phones, lengths))
         prosody = self.from_prosody(prosody.clamp(-FURTHEST, FURTHEST))
         return encoded.unflatten(2, (self.states, -1)).flatten(1, 2) + prosody[:, None]
@@ -348,7 +287,7 @@ class NeuralHMM(AcousticModel):
         """
         held: list[Tensor] = []
         at: list[int] = []
-        for spoken, index in self._speak([phones], controls, generator, durations):
+        for spoken, index in decode(self, [phones], self._shown(controls), controls, generator, durations):
             held.append(spoken[0])
             at.append(int(index[0]) // self.states)
             if len(held) * self.reduction >= chunk and not self.whole:
@@ -370,7 +309,7 @@ class NeuralHMM(AcousticModel):
         """Whole sentences, decoded together until the last is done; arguments as `stream`."""
         held: list[Tensor] = []
         at: list[Tensor] = []
-        for spoken, index in self._speak(sentences, controls, generator, durations):
+        for spoken, index in decode(self, sentences, self._shown(controls), controls, generator, durations):
             held.append(spoken)
             at.append(index)
         frames = []
@@ -396,90 +335,6 @@ class NeuralHMM(AcousticModel):
         energy = controls.energy * math.log(10) / 20 / float(self.prosody_std[2]) + controls.energy_sd
         return pitch + controls.pitch_sd, controls.rate_sd, max(-FURTHEST, min(FURTHEST, energy))
 
-    def _speak(
-        self,
-        sentences: Sequence[Sequence[int]],
-        controls: Controls,
-        generator: torch.Generator | None,
-        durations: str,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Steps of sentences side by side: normalised groups (B, D) and their states (B,), past the last when done."""
-        if durations not in ("quantile", "sampled"):
-            raise ValueError(f"durations must be 'quantile' or 'sampled', got {durations!r}")
-        if not sentences or any(len(phones) == 0 for phones in sentences):
-            raise ValueError("no symbols to speak")
-        device = self.go.device
-        lengths = torch.tensor([len(phones) for phones in sentences], device=device)
-        width = int(lengths.max())
-        ids = torch.tensor(
-            [[self.stand_ins.get(i, i) for i in phones] + [0] * (width - len(phones)) for phones in sentences],
-            device=device,
-        )
-        shown = torch.tensor(self._shown(controls), device=device)
-        by_state = self._by_state(ids, lengths, shown.expand(len(sentences), 3))
-        # An edge before the first symbol is no pause: it holds little silence of its own and keeps it.
-        pauses = torch.isin(ids, torch.tensor(sorted(self.pausing), device=device)) & (torch.arange(width) > 0).to(
-            device
-        )
-        rate = torch.where(pauses, controls.speed / max(controls.pause, 1e-3), controls.speed)
-        rate = rate.repeat_interleave(self.states, 1)
-        count, rows = lengths * self.states, len(sentences)
-        state = self._start(rows)
-        temperature = self.temperature * controls.variation
-        cut: list[set[int]] = [set() for _ in sentences]
-        while bool((state.place < count).any()):
-            index = state.place
-            at = torch.minimum(index, count - 1)[:, None]
-            here = by_state.gather(1, at[..., None].expand(-1, -1, by_state.shape[2]))[:, 0]
-            state, capped = self._step(state, here, rate.gather(1, at)[:, 0], temperature, durations, generator)
-            for row in (capped & (index < count)).nonzero()[:, 0].tolist():
-                cut[row].add(int(index[row]) // self.states)
-            yield state.last, index
-        for phones, where in zip(sentences, cut, strict=True):
-            if where:
-                names = ", ".join(f"{i} ({_symbol(phones[i])})" for i in sorted(where))
-                warnings.warn(
-                    f"symbol {names} of {len(phones)} had not ended after {LONGEST:g} frames a state at plain speed "
-                    "and was cut there; all symbols were spoken",
-                    LongSymbolWarning,
-                    stacklevel=3,
-                )
-
-    def _start(self, rows: int) -> DecodeState:
-        zeros = self.go.new_zeros(rows)
-        return DecodeState(self.mixer.init_state(rows), self.go.expand(rows, -1), zeros.long(), zeros, zeros.long())
-
-    def _step(
-        self,
-        state: DecodeState,
-        here: Tensor,
-        rate: Tensor,
-        temperature: float,
-        durations: str,
-        generator: torch.Generator | None,
-    ) -> tuple[DecodeState, Tensor]:
-        """One group of frames of the states whose first-layer terms are `here` (B, output); which hit the cap."""
-        device = here.device
-
-        def draw(function: Any, *shape: int) -> Tensor:
-            return function(*shape, generator=generator, device=generator.device if generator else device).to(device)
-
-        entered = self.enter(self.prenet(state.last, dropout=True, generator=generator))
-        context, mixed = self.mixer(entered[:, None], state.mixer)
-        mean, std, logit = gaussian(self.out(F.relu(self.from_past(context[:, 0]) + here)).float(), self.floor)
-        spoken = mean + temperature * std * draw(torch.randn, *mean.shape) if temperature else mean
-        # A rate r turns the probability of staying, s, into s^r: durations shrink by about r, for any s.
-        stay = rate * F.logsigmoid(-logit)
-        survival, age = state.survival + stay, state.age + 1
-        if durations == "quantile":
-            ends = survival < math.log(self.threshold)
-        else:
-            ends = draw(torch.rand, len(stay)) >= stay.exp()
-        capped = ~ends & (age * self.reduction * rate >= LONGEST)
-        moves = ends | capped
-        kept = (~moves).to(survival.dtype)
-        return DecodeState(mixed, spoken, state.place + moves, survival * kept, age * ~moves), capped
-
 
 def utterance_prosody(batch: Batch) -> Tensor:
     """(B, 3): mean log F0 over voiced frames (over all where none is), log of symbols per frame, mean log energy."""
@@ -489,7 +344,3 @@ def utterance_prosody(batch: Batch) -> Tensor:
     pitch = (batch.log_f0 * voiced).sum(1) / voiced.sum(1)
     energy = torch.where(heard, frame_energy(batch.mels), 0.0).sum(1) / batch.mel_lengths
     return torch.stack([pitch, (batch.phone_lengths / batch.mel_lengths).log(), energy], 1)
-
-
-def _symbol(index: int) -> str:
-    return table.SYMBOLS[index] if 0 <= index < len(table.SYMBOLS) else str(index)
