@@ -136,6 +136,8 @@ class SpeechRows:
         self.chances = weights / weights.sum()
         self.cumulative = np.cumsum(self.chances)
         self.seconds = np.array([len(clip.waveform.speech) for clip in self.clips]) / self.mel.sample_rate
+        # A batch holds many short clips or few long ones, so lengths are drawn by share of time, not of clips.
+        self.lengths = self.chances * self.seconds / (self.chances * self.seconds).sum()
         self.by_speaker: dict[str, list[int]] = {}
         for number, clip in enumerate(self.clips):
             self.by_speaker.setdefault(clip.speaker, []).append(number)
@@ -143,7 +145,7 @@ class SpeechRows:
     def batch(self, index: int) -> SpeechBatch:
         rng = generator(self.seed, index)
         joined = rng.random() < self.joining.chance
-        seconds = float(rng.uniform(*self.joining.seconds) if joined else self.seconds[self._pick(rng)])
+        seconds = float(rng.uniform(*self.joining.seconds) if joined else rng.choice(self.seconds, p=self.lengths))
         count = int(np.clip(self.batch_seconds / max(seconds, 0.1), 1, self.most_rows))
         rows, mels = [], []
         for number in range(count):
