@@ -136,8 +136,8 @@ class Lina(AcousticModel):
             pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
         options = dict(options or {})
         channels = self.mel.n_mels + CONTOUR * contour
-        spread = [float(temperature)] * channels if isinstance(temperature, int | float) else list(temperature)
-        _check_decoding(spread, channels, group, top_p, output, back, ahead, retries, speaker, speakers)
+        if group < 1 or not 0 <= speaker < speakers:
+            raise ValueError(f"need group >= 1 and speaker in 0..{speakers - 1}, got group {group}, speaker {speaker}")
         self.config: dict[str, Any] = {
             "symbols": symbols,
             "mel": self.mel.to_dict(),
@@ -166,16 +166,9 @@ class Lina(AcousticModel):
             "rank": rank,
             "speaker": speaker,
             "offset": offset,
-            "temperature": temperature if isinstance(temperature, int | float) else spread,
-            "top_p": top_p,
-            "output": output,
-            "back": back,
-            "ahead": ahead,
-            "retries": retries,
             "pausing": list(pausing),
         }
         self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
-        self.output, self.top_p, self.back, self.ahead, self.retries = output, top_p, back, ahead, retries
         self.symbols, self.group, self.channels, self.contour = symbols, group, channels, contour
         self.noise, self.blank, self.offset, self.speaker = noise, blank, offset, speaker
         self.pausing = frozenset(pausing)
@@ -202,7 +195,8 @@ class Lina(AcousticModel):
         self.to_mel = nn.Linear(dim, group * self.mel.n_mels * levels)
         offsets = torch.arange(group * channels) * levels
         self.register_buffer("_rows", offsets, persistent=False)
-        self.register_buffer("temperature", torch.tensor(spread), persistent=False)
+        self.register_buffer("temperature", torch.zeros(channels), persistent=False)
+        self.set_decoding(temperature, top_p, output, back, ahead, retries)
 
     def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
         """Ids that `stream` replaces by better-known ones; part of the configuration.
@@ -214,6 +208,35 @@ class Lina(AcousticModel):
             raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
         self.config["stand_ins"] = [list(pair) for pair in pairs]
         self.stand_ins = dict(pairs)
+
+    def set_decoding(
+        self,
+        temperature: float | Sequence[float],
+        top_p: float,
+        output: str,
+        back: float,
+        ahead: float,
+        retries: int,
+    ) -> None:
+        """How to speak, as in the class's arguments; may change after training and is part of the configuration.
+
+        Raises: ValueError: out of range, or not a temperature for each channel.
+        """
+        single = isinstance(temperature, int | float)
+        spread = [float(temperature)] * self.channels if single else list(temperature)  # type: ignore[arg-type]
+        if len(spread) != self.channels or min(spread) < 0:
+            raise ValueError(
+                f"temperature must be one number >= 0 or {self.channels} of them, got {len(spread)}, "
+                f"the least {min(spread):g}"
+            )
+        if not 0 < top_p <= 1 or output not in ("mean", "drawn"):
+            raise ValueError(f"need 0 < top_p <= 1 and output 'mean' or 'drawn'; got {top_p:g} and {output!r}")
+        if back < 0 or ahead < 1 or retries < 0:
+            raise ValueError(f"need back >= 0, ahead >= 1 symbols, retries >= 0; got {back:g}, {ahead:g}, {retries}")
+        self.temperature.copy_(torch.tensor(spread))
+        self.output, self.top_p, self.back, self.ahead, self.retries = output, top_p, back, ahead, retries
+        self.config |= {"temperature": temperature if single else spread, "top_p": top_p, "output": output}
+        self.config |= {"back": back, "ahead": ahead, "retries": retries}
 
     def speak_from(self, starts: InitialStates) -> None:
         """Start from the first speaker of other initial states, instead of those that were trained with the rest."""
@@ -432,30 +455,3 @@ def _mean(values: Tensor, counted: Tensor) -> Tensor:
 
 def _mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
-def _check_decoding(
-    temperature: Sequence[float],
-    channels: int,
-    group: int,
-    top_p: float,
-    output: str,
-    back: float,
-    ahead: float,
-    retries: int,
-    speaker: int,
-    speakers: int,
-) -> None:
-    if len(temperature) != channels or min(temperature) < 0:
-        raise ValueError(
-            f"temperature must be one number >= 0 or {channels} of them, got {len(temperature)}, "
-            f"the least {min(temperature):g}"
-        )
-    if group < 1 or not 0 < top_p <= 1 or output not in ("mean", "drawn"):
-        raise ValueError(
-            f"need group >= 1, 0 < top_p <= 1, output 'mean' or 'drawn'; got {group}, {top_p:g}, {output!r}"
-        )
-    if back < 0 or ahead < 1 or retries < 0:
-        raise ValueError(f"need back >= 0, ahead >= 1 symbols, retries >= 0, got {back:g}, {ahead:g}, {retries}")
-    if not 0 <= speaker < speakers:
-        raise ValueError(f"speaker must be in 0..{speakers - 1}, got {speaker}")

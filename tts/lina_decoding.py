@@ -7,6 +7,7 @@ that was handed out is ever taken back, and what comes out does not depend on ho
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from melstate.tts.levels import draw, expected_level, tempered
 if TYPE_CHECKING:
     from melstate.tts.lina import DecoderState, Lina
 
+log = logging.getLogger(__name__)
+
 PASSAGE = 16  # steps
 PATIENCE = 1.2  # seconds that one symbol may last before speech counts as stuck
 SLOWEST = 0.35  # seconds a symbol on average, above which a sentence counts as endless; read speech has 0.09
@@ -36,7 +39,7 @@ class DecodingWarning(SpeechWarning):
 
 @dataclass
 class Report:
-    """What happened while one sentence was decoded.
+    """What happened while one sentence was decoded; it is logged too, at level INFO.
 
     Attributes:
         steps: groups of frames handed out.
@@ -115,6 +118,7 @@ def decode(
             yield torch.cat(passage.values), passage.symbol
         if passage.done:
             break
+    log.info("lina: %s", report)
     if report.faults:
         what = f"; {report.cut}" if report.cut else "; the end was reached"
         warnings.warn(

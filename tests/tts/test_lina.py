@@ -316,7 +316,7 @@ def test_seeds_differ_and_repeat():
         ({"top_p": 0.0}, "0 < top_p <= 1"),
         ({"output": "mode"}, "output 'mean' or 'drawn'"),
         ({"ahead": 0.5}, "ahead >= 1"),
-        ({"speaker": 1}, r"speaker must be in 0\.\.0, got 1"),
+        ({"speaker": 1}, r"speaker in 0\.\.0, got group 3, speaker 1"),
         ({"stand_ins": [[500, 1]]}, "stand_ins: ids must be in"),
     ],
 )
@@ -341,6 +341,15 @@ def test_the_configuration_rebuilds_it():
     again.load_state_dict(model.state_dict())
     assert again.config == model.config
     assert torch.equal(speak(model)[0], speak(again.eval())[0])
+
+
+def test_decoding_can_be_set_after_training():
+    model = build()
+    model.set_decoding([0.0] * 8, 0.9, "drawn", 1.0, 2.0, 2)
+    assert speak(Lina(**model.config).eval())[0].shape[0] == 6 and model.config["temperature"] == [0.0] * 8
+    assert (model.top_p, model.output, model.back, model.ahead, model.retries) == (0.9, "drawn", 1.0, 2.0, 2)
+    with pytest.raises(ValueError, match="retries >= 0; got 1, 2, -1"):
+        model.set_decoding(0.5, 1.0, "mean", 1.0, 2.0, -1)
 
 
 def test_speakers_speak_differently():
