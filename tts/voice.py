@@ -242,13 +242,13 @@ class Voice:
         for begin, end in _paragraphs(text):
             done = begin
             for sentence in self.front_end.sentences(text[begin:end]):
-                done = min(done + len(sentence.text), end)
+                before, done = done, min(done + len(sentence.text), end)
                 if not sentence.words:
                     continue
                 if silence:
-                    quiet = Audio(np.zeros(round(silence * self.sample_rate), np.float32), self.sample_rate)
-                    samples += len(quiet.samples)
-                    yield quiet
+                    zeros = np.zeros(round(silence * self.sample_rate), np.float32)
+                    samples += len(zeros)
+                    yield Audio(zeros, self.sample_rate, progress=before / len(text))
                 # one generator a sentence: what was said before does not change how this one is said
                 generator = torch.Generator().manual_seed((seed << 31) + next(number))
                 for audio in self._speak(sentence, controls, generator, chunk, samples, done / len(text)):

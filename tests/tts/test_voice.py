@@ -45,6 +45,11 @@ def test_stream_starts_small_and_grows(tiny):
     assert pieces[0].progress > 0 and pieces[-1].progress == pytest.approx(1, abs=0.05)
 
 
+def test_progress_never_goes_back(tiny):
+    progress = [piece.progress for piece in tiny.stream(TEXT + "\n\n" + TEXT, chunk=9)]
+    assert progress == sorted(progress) and progress[0] < 0.2 and progress[-1] == pytest.approx(1, abs=0.05)
+
+
 def test_words_and_phones_tile_the_sentences(tiny, speech):
     assert [word.text for word in speech.words] == "hello there world it rains a new paragraph begins here".split()
     assert speech.words[0].start > 0
