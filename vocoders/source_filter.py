@@ -66,6 +66,8 @@ class SourceFilter(TrunkVocoder):
         kernel, lookahead: frames a block's convolution sees, and how many of them are in the future.
         pitch_dim, pitch_layers, pitch_bins, pitch_low, pitch_high: size of the F0 estimator and its grid in Hz.
         teacher: share of the training clips whose source runs on the target F0 rather than on the estimate.
+        flat_noise: every frame of the noise keeps its phases but has one magnitude, so that the filter alone says how
+            loud each frequency is; else the noise's own fluctuation comes on top of what a recording's mel tells.
         seed: of the noise.
     Source: harmonic-plus-noise source and filters as in DDSP (Engel et al. 2020, arXiv:2001.04643), NSF (Wang et al.
     2019, arXiv:1904.12088) and HiFTNet (Li et al. 2023, arXiv:2309.09493); trunk and head as in Vocos.
@@ -93,6 +95,7 @@ class SourceFilter(TrunkVocoder):
         pitch_low: float = 50.0,
         pitch_high: float = 800.0,
         teacher: float = 0.9,
+        flat_noise: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -110,6 +113,7 @@ class SourceFilter(TrunkVocoder):
             "pitch_low": pitch_low,
             "pitch_high": pitch_high,
             "teacher": teacher,
+            "flat_noise": flat_noise,
             "seed": seed,
         }
         if self.mel.n_fft % (2 * self.mel.hop) or self.mel.hop % 2:
@@ -124,7 +128,7 @@ class SourceFilter(TrunkVocoder):
                 f"source_filter: the trunk looks {ahead} frames ahead, its source {self.overlap // 2}; raise kernel or "
                 "lookahead"
             )
-        self.teacher, self.seed = teacher, seed
+        self.teacher, self.flat_noise, self.seed = teacher, flat_noise, seed
         bins = self.mel.n_fft // 2 + 1
         self.pitch = PitchEstimator(
             self.mel.n_mels, pitch_dim, pitch_layers, kernel, lookahead, pitch_bins, pitch_low, pitch_high
@@ -235,6 +239,9 @@ class SourceFilter(TrunkVocoder):
         with torch.no_grad():
             source = torch.fft.rfft(frames_of(torch.cat([pulses, hiss]), self.overlap) * self.window)
             pulse_spectrum, noise_spectrum = source.chunk(2)
+            if self.flat_noise:
+                power = noise_spectrum.real.square() + noise_spectrum.imag.square()
+                noise_spectrum = noise_spectrum * (self.window.square().sum() / power.clamp(min=1e-9)).sqrt()
         # torch.polar would say the same, at three times the cost of its gradient.
         rotated = torch.complex(harmonic * angle.cos(), harmonic * angle.sin())
         spectrum = rotated * pulse_spectrum + noisy * noise_spectrum

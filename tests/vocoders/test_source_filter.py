@@ -74,6 +74,24 @@ def test_the_filter_starts_from_the_envelope_of_the_mel():
     assert float(difference.abs().max()) < 0.8 and float(difference.abs().mean()) < 0.25
 
 
+def test_flat_noise_is_closer_to_the_mel_it_was_asked_for():
+    """The filter is all that says how loud a frequency is, so the copy of noise is a better one; phases stay random."""
+    generator = torch.Generator().manual_seed(0)
+    mel = log_mel(0.1 * torch.randn(1, 100 * 256, generator=generator), MelConfig())
+    errors = []
+    for flat in (False, True):
+        vocoder = small(flat_noise=flat)
+        torch.nn.init.zeros_(vocoder.head.weight)
+        audio = vocoder(mel, torch.zeros(1, 100))
+        again = log_mel(audio, vocoder.mel)
+        errors.append(float((again - mel)[..., 5:-5].std()))
+        assert abs(float((again - mel)[..., 5:-5].mean())) < 0.25
+        # Noise still: no sample tells the next period's.
+        shifted = float((audio[0, 2560:20480] * audio[0, 2560 - 512 : 20480 - 512]).mean() / audio.square().mean())
+        assert abs(shifted) < 0.2
+    assert errors[1] < 0.8 * errors[0]
+
+
 def test_envelope_matrix_interpolates():
     matrix, _ = envelope_matrix(MelConfig())
     torch.testing.assert_close(matrix.sum(0), torch.ones(513))

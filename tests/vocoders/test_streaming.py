@@ -12,7 +12,9 @@ from melstate.vocoders.source_filter import SourceFilter
 
 KINDS = {
     "source_filter": lambda: SourceFilter(dim=24, layers=3, pitch_dim=16, pitch_layers=2),
-    "source_filter wide": lambda: SourceFilter(dim=16, layers=2, kernel=5, lookahead=2, pitch_dim=16, pitch_layers=1),
+    "source_filter wide": lambda: SourceFilter(
+        dim=16, layers=2, kernel=5, lookahead=2, pitch_dim=16, pitch_layers=1, flat_noise=True
+    ),
     "hifigan": lambda: HiFiGAN(channels=16),
     "hifigan V3": lambda: HiFiGAN(**{**V3, "channels": 16}),
     "hifigan bf16": lambda: HiFiGAN(channels=16).for_inference("bf16"),
