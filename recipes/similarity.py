@@ -15,7 +15,7 @@ import numpy as np
 from melstate.vocoders import wav
 
 Embed = Callable[[np.ndarray, int], np.ndarray]  # samples, sample rate → unit vector
-RESEMBLYZER = "resemblyzer"
+RESEMBLYZER, THEIR_RATE = "resemblyzer", 16000
 
 
 class Interval(NamedTuple):
@@ -48,7 +48,8 @@ def encoder(choice: str | Path) -> Embed:
                 "resemblyzer is not installed: pip install resemblyzer, or give an encoder file"
             ) from error
         theirs = VoiceEncoder("cpu", verbose=False)
-        return lambda samples, rate: theirs.embed_utterance(preprocess_wav(samples, source_sr=rate))
+        # It resamples by a call that newer librosas do not know: audio comes to it at its own rate.
+        return lambda samples, rate: theirs.embed_utterance(preprocess_wav(wav.resample(samples, rate, THEIR_RATE)))
 
     from melstate.asr.speaker_encoder import SpeakerEncoder
 
