@@ -98,7 +98,7 @@ def test_a_relative_folder_works(tiny_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(colour="red"), "unknown key 'colour'; known: defaults"),
+        (lambda v: v.update(colour="red"), "unknown key 'colour'; known: base, defaults"),
         (lambda v: tiny_model(v).update(size=3), "unknown key 'models.tiny_acoustic.size'"),
         (lambda v: v.update(defaults={"loudness": 1}), "unknown key 'defaults.loudness'"),
         (lambda v: v.pop("licence"), "'licence' is missing; a voice needs its licence"),
