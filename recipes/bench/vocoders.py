@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import sys
@@ -141,7 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": args.threads}
+    about = {
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": args.threads,
+        "load": os.getloadavg()[0],
+    }
     print(f"{about}, {args.seconds:g} s of audio, median of {args.runs} runs; real-time factors, wall (processor)")
     results: dict[str, Any] = {"about": about}
     results["ceiling"] = {str(t).removeprefix("torch."): ceiling(t, args.runs) for t in (torch.float32, torch.bfloat16)}
