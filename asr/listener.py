@@ -228,12 +228,30 @@ class Listener:
             return [Segment(tuple(words))]
         return self._by_speaker(words)
 
+    @torch.inference_mode()
+    def readings(self) -> list[tuple[tuple[int, ...], float, float]]:
+        """What the open segment may say, best first by CTC and language: tokens, and their log-probabilities by CTC and
+        by the attention decoder (0 without one)."""
+        self._advance(self._seen)
+        prefixes = self.beam.finish(self._prefixes)[: self.decoding.readings]
+        attention = self._attention(prefixes, self._memory[:, : self._seen])
+        return [(p.tokens, p.acoustic, a) for p, a in zip(prefixes, attention, strict=True)]
+
     def _weigh(self, prefixes: Sequence[Prefix], memory: Tensor) -> tuple[int, ...]:
         """The best reading by CTC, language model and attention together."""
-        decoder, share = self.parts.model.decoder, self.decoding.attention
+        share = self.decoding.attention
         prefixes = prefixes[: self.decoding.readings]
-        if decoder is None or not share or len(prefixes) == 1:
+        if self.parts.model.decoder is None or not share or len(prefixes) == 1:
             return prefixes[0].tokens
+        attention = self._attention(prefixes, memory)
+        totals = [(1 - share) * p.acoustic + share * a + p.language for p, a in zip(prefixes, attention, strict=True)]
+        return prefixes[int(np.argmax(totals))].tokens
+
+    def _attention(self, prefixes: Sequence[Prefix], memory: Tensor) -> list[float]:
+        """The decoder's log-probability of each reading and that the utterance ends after it."""
+        decoder = self.parts.model.decoder
+        if decoder is None or not memory.shape[1]:
+            return [0.0] * len(prefixes)
         lengths = torch.tensor([len(prefix.tokens) + 1 for prefix in prefixes], device=self.device)
         heard = torch.full((len(prefixes), int(lengths.max())), END, device=self.device)
         for row, prefix in zip(heard, prefixes, strict=True):
@@ -245,9 +263,8 @@ class Listener:
             count = len(prefix.tokens)
             said = scores[row, torch.arange(count), list(prefix.tokens)].sum()
             ended = scores[row, count, END:FIRST_PIECE].logsumexp(0)  # a speaker's name, or the end
-            attention = float(said + ended)
-            totals.append((1 - share) * prefix.acoustic + share * attention + prefix.language)
-        return prefixes[int(np.argmax(totals))].tokens
+            totals.append(float(said + ended))
+        return totals
 
     def _timed(self, tokens: Sequence[int], log_probs: np.ndarray) -> list[Word]:
         pieces = align(torch.from_numpy(log_probs), tokens)

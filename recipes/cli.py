@@ -19,6 +19,7 @@ COMMANDS = {
     ),
     "vocode": ("melstate.recipes.vocode", "a recording or a mel through a vocoder"),
     "export": ("melstate.recipes.export", "make a voice folder of trained models"),
+    "export-recognizer": ("melstate.recipes.export_recognizer", "make a recogniser folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),
 }
 USAGE, INTERRUPTED = 2, 130

@@ -1,0 +1,153 @@
+"""A trained recogniser becomes a folder: weights, vocabulary, language model, speaker encoder, hashes, licence, card.
+
+    python -m melstate.recipes.export_recognizer asr/models/default --run runs/recognizer \\
+        --voices runs/speaker/model.safetensors --spellings ../shared/data/cmudict/cmudict.dict \\
+        --licence CC-BY-SA-4.0 --licence-file LICENSE-recognizer --description "…"
+
+The language model is learned from the run's own training transcripts, never from those it is judged by. The folder is
+loaded again and listens to a development clip before the command says that it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from melstate.asr.language_model import LanguageModel
+from melstate.asr.listener import Decoding, Parts
+from melstate.asr.package import Manifest
+from melstate.asr.recognizer import Recognizer
+from melstate.asr.speaker_encoder import SpeakerEncoder
+from melstate.asr.tokens import normalize_transcript
+from melstate.recipes.data.recognition import RecognitionData
+from melstate.recipes.recognizers import read_model, weights
+from melstate.vocoders import checkpoint
+
+
+def run_data(run: str | Path) -> RecognitionData:
+    """The data module of a training run, set up, without phone targets."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    described = Path(run) / "config.yaml"
+    if not described.is_file():
+        raise FileNotFoundError(f"{described}: missing; give the folder of a training run")
+    config = OmegaConf.load(described)
+    data = hydra.utils.instantiate(config.data, _convert_="all", phones=False)
+    if not isinstance(data, RecognitionData):
+        raise ValueError(f"{described}: the run's data is {type(data).__name__}, not that of a recogniser")
+    data.setup("fit")
+    return data
+
+
+def spellings(path: str | Path) -> list[str]:
+    """The words of a pronouncing dictionary, or of any file with a word at the start of each line."""
+    words = (line.split()[0].split("(")[0] for line in Path(path).read_text("utf-8").splitlines() if line.strip())
+    return sorted({word for word in words if normalize_transcript(word) == word})
+
+
+def assemble(
+    run: str | Path,
+    data: RecognitionData,
+    manifest: Manifest,
+    *,
+    voices: str | None,
+    words: Iterable[str],
+    decoding: Decoding,
+) -> Recognizer:
+    """The recogniser of a run with a language model from its training transcripts."""
+    model, tokens = read_model(run)
+    texts = [clip.text for clip in data.train]
+    # A prompt that was read twenty times is no likelier to be said: each counts once a corpus.
+    language = LanguageModel.train(sorted(set(texts)), spellings=words)
+    return Recognizer(
+        Parts(model, tokens, language, SpeakerEncoder.load(voices) if voices else None), manifest, decoding
+    )
+
+
+def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, Any] | None, commands: str) -> str:
+    """card.md: what it is, what it learned from, what it is not, and what was measured."""
+    parts, manifest = recognizer.parts, recognizer.manifest
+    size = sum(parameter.numel() for parameter in parts.model.parameters())
+    lines = [
+        f"# {manifest.name}",
+        "",
+        manifest.description,
+        "",
+        f"- language: {manifest.language}; writes lower-case words, numbers spelled out, no punctuation",
+        f"- licence: {manifest.licence} (the text is in LICENSE)",
+        f"- learned from {seconds / 3600:.1f} hours of speech in {steps} steps",
+        f"- {size:,} parameters, {len(parts.tokens)} tokens; "
+        f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts",
+        f"- tells speakers apart: {'yes' if parts.voices else 'no'}",
+        "",
+        "It is a small model of little speech: short read sentences, many by learners of English, one reader of",
+        "prompts, and spoken digits. Free conversation, names and rare words will often be wrong. Do not rely on it",
+        "where errors matter.",
+    ]
+    if figures is not None:
+        lines += ["", "## Measured", ""]
+        for part, row in figures["sets"]["melstate"].items():
+            wer = row["wer"]
+            lines.append(
+                f"- {part}: word error rate {wer['value']:.1%} [{wer['low']:.1%}, {wer['high']:.1%}], "
+                f"{row['clips']} clips of {row['speakers']} speakers"
+            )
+        for kind, rate in figures["words_per_minute"].get("melstate", {}).items():
+            lines.append(f"- {kind}: {rate:.1f} words a minute where nobody speaks")
+    if commands.strip():
+        lines += ["", "## Training", "", *(f"    {line}" for line in commands.strip().splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="melstate export-recognizer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", help="the recogniser's folder; it is created, or its files are replaced")
+    add("--run", required=True, help="a training run's folder")
+    add("--voices", metavar="FILE", help="a trained speaker encoder (.safetensors), for --speakers")
+    add("--spellings", metavar="FILE", help="a pronouncing dictionary whose words teach how words are spelled")
+    add("--name", help="[a-z0-9_-]; the folder's name by default")
+    add("--licence", required=True, help="SPDX identifier")
+    add("--licence-file", required=True, help="its text")
+    add("--description", required=True, help="one line")
+    add("--decoding", nargs="*", default=[], metavar="KEY=NUMBER", help="settings of melstate.asr.listener.Decoding")
+    add("--figures", help="the JSON that melstate evaluate-recognizer wrote, for the card")
+    add("--commands", help="a file of the commands that trained it, for the card")
+    add("--full", action="store_true", help="store fp32 weights instead of fp16")
+    args = parser.parse_args(argv)
+    try:
+        pairs = dict(pair.split("=", 1) for pair in args.decoding)
+        whole = {"width", "readings"}
+        decoding = Decoding(**{key: int(value) if key in whole else float(value) for key, value in pairs.items()})
+        data = run_data(args.run)
+        folder = Path(args.folder)
+        manifest = Manifest(args.name or folder.resolve().name, "en", args.licence, args.description, {})
+        words = spellings(args.spellings) if args.spellings else []
+        made = assemble(args.run, data, manifest, voices=args.voices, words=words, decoding=decoding)
+        steps = int(checkpoint.read(weights(args.run)).extra.get("steps", 0))
+        seconds = sum(len(clip.waveform.audio) for clip in data.train) / data.mel.sample_rate
+        figures = json.loads(Path(args.figures).read_text("utf-8")) if args.figures else None
+        commands = Path(args.commands).read_text("utf-8") if args.commands else ""
+        text = card(made, steps, seconds, figures, commands)
+        made.save(folder, Path(args.licence_file).read_text("utf-8"), text, half=not args.full)
+        again = Recognizer.load(folder if folder.is_absolute() else Path(".") / folder)
+        clip = next(iter(data.dev.values()))[0] if data.dev else data.train[0]
+        heard = again.transcribe(clip.waveform.audio, data.mel.sample_rate).text
+    except (ValueError, TypeError, OSError) as error:
+        print(f"export-recognizer: {error}", file=sys.stderr)
+        return 1
+    size = sum(entry.stat().st_size for entry in folder.iterdir())
+    print(f"{folder}: recogniser '{manifest.name}' ({manifest.licence}), {size / 1e6:.1f} MB, loads and hears")
+    print(f"  said: {clip.text}\n  heard: {heard}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

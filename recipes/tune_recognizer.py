@@ -1,0 +1,115 @@
+"""Weights of language model, word bonus and attention that make the fewest word errors on development speakers.
+
+    python -m melstate.recipes.tune_recognizer MODEL_FOLDER --run runs/recognizer --clips 150
+
+Every clip is decoded once into a list of readings; their scores are then weighed anew for every setting, which takes
+seconds. Copy the result into the export's --decoding, or let --write put it into the folder's model.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from melstate.asr import package
+from melstate.asr.listener import Decoding, Listener
+from melstate.asr.recognizer import Recognizer
+from melstate.asr.scoring import WordErrors, word_errors
+from melstate.recipes.data.speech_rows import Clip
+from melstate.recipes.export_recognizer import run_data
+
+LANGUAGE = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+BONUS = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+ATTENTION = (0.0, 0.15, 0.3, 0.45, 0.6)
+
+
+class Reading(NamedTuple):
+    """One way to read a clip, its errors, and what speaks for it (natural logs)."""
+
+    errors: WordErrors
+    acoustic: float
+    language: float
+    attention: float
+    words: int
+
+
+def readings(recognizer: Recognizer, clip: Clip, wide: Decoding) -> list[Reading]:
+    """What a wide beam makes of one clip taken as one segment; the empty reading if it heard nothing."""
+    listener = Listener(recognizer.parts, recognizer.parts.model.mel.sample_rate, wide)
+    listener.feed(np.pad(clip.waveform.audio, (0, recognizer.parts.model.mel.sample_rate)))  # fills the last chunk
+    found = listener.readings()
+    language = recognizer.parts.language
+    rows = []
+    for tokens, acoustic, attention in found:
+        text = recognizer.parts.tokens.decode(tokens)
+        words, score = text.split(), 0.0
+        if language:
+            history = language.start
+            for word in words:
+                value, history = language.score(history, word)
+                score += value
+            score += language.end(history) if words else 0.0
+        rows.append(Reading(word_errors(clip.text, text), acoustic, score, attention, len(words)))
+    return rows
+
+
+def best(clips: Sequence[Sequence[Reading]], language: float, bonus: float, attention: float) -> WordErrors:
+    """The errors when each clip's best reading under these weights is taken."""
+    total = WordErrors()
+    for rows in clips:
+        scores = [
+            (1 - attention) * row.acoustic + attention * row.attention + language * row.language + bonus * row.words
+            for row in rows
+        ]
+        total += rows[int(np.argmax(scores))].errors
+    return total
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", help="a recogniser's folder")
+    add("--run", required=True, help="the training run, whose development clips are used")
+    add("--set", dest="names", nargs="*", help="which development sets; all but digits by default")
+    add("--clips", type=int, default=150, help="of each set, spread evenly")
+    add("--width", type=int, default=32, help="readings a clip")
+    add("--write", action="store_true", help="put the best weights into the folder's model.yaml")
+    add("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    recognizer = Recognizer.load(args.model if "/" in args.model else f"./{args.model}")
+    data = run_data(args.run)
+    names = args.names or [name for name in data.dev if name != "digits"]
+    wide = replace(
+        recognizer.decoding, width=args.width, readings=args.width, pause=60.0, longest=120.0, language=0.4, bonus=0.5
+    )
+    clips = []
+    for name in names:
+        chosen = data.dev[name]
+        count = min(args.clips, len(chosen))
+        clips += [readings(recognizer, chosen[i * len(chosen) // count], wide) for i in range(count)]
+    oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in clips), WordErrors())
+    print(f"{len(clips)} clips, {oracle.words} words; the best reading of each has {oracle.rate:.1%} errors")
+    ranked = sorted(itertools.product(LANGUAGE, BONUS, ATTENTION), key=lambda weights: best(clips, *weights).errors)
+    for weights in (*ranked[:5], (0.0, 0.0, 0.0)):
+        language, bonus, attention = weights
+        rate = best(clips, *weights).rate
+        print(f"language {language:4.2f}  bonus {bonus:4.1f}  attention {attention:4.2f}: {rate:.1%}")
+    if args.write:
+        folder = package.find(args.model if "/" in args.model else f"./{args.model}")
+        manifest = package.read(folder)
+        language, bonus, attention = ranked[0]
+        chosen = dict(manifest.decoding) | {"language": language, "bonus": bonus, "attention": attention}
+        package.write(folder, replace(manifest, decoding=chosen))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The recogniser's recipe as users run it, on six clips: data, training that resumes bit for bit, export, tuning."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from melstate.asr import Recognizer
+from melstate.asr.tokens import END, FIRST_PIECE
+from melstate.recipes import export_recognizer, tune_recognizer
+from melstate.recipes.data.recognition import PHONES, RecognitionData, phones_of, read_corpus
+from melstate.recipes.data.speech_rows import Augmentation, Joining
+from melstate.recipes.data.waveforms import speech_bounds
+from melstate.recipes.train import train
+from melstate.tts.text import FrontEnd
+from melstate.vocoders import checkpoint
+
+SPEECH = Path(__file__).parents[1] / "speech"
+CORPORA = {"six": {"layout": "ljspeech", "folder": str(SPEECH), "speaker": "one", "dev_prompts": 2}}
+TINY = [
+    "~data.corpora",
+    f"+data.corpora={{six: {{layout: ljspeech, folder: {SPEECH}, speaker: one, dev_prompts: 2}}}}",
+    "data.folder=/",
+    "data.pieces=0",
+    "data.batch_seconds=6",
+    "task.model.tokens=34",
+    *(f"task.model.encoder.{option}" for option in ("dim=32", "layers=2", "tap=1", "chunk=10", "conv=3")),
+    "+task.model.encoder.channels=4",
+    "task.model.decoder.dim=32",
+    "task.model.decoder.layers=1",
+    "task.warmup=1",
+    "task.max_steps=4",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.val_check_interval=2",
+    "ema=0.9",
+    "threads=1",
+    "progress=null",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("recognition")
+
+
+@pytest.fixture(scope="module")
+def data(place):
+    data = RecognitionData(CORPORA, cache=str(place / "waveforms"), folder="/", pieces=0, batch_seconds=12)
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def run(place):
+    def call(name, *overrides):
+        from hydra import compose, initialize_config_module
+
+        with initialize_config_module("melstate.recipes.configs", version_base="1.3"):
+            config = compose("train", ["experiment=recognizer", *TINY, f"runs_dir={place}", f"name={name}", *overrides])
+        return train(config)
+
+    return call
+
+
+def test_batches_depend_on_their_number_alone(data):
+    source, again = data.source(), data.source()
+    later = [again.batch(index) for index in (3, 0)]
+    for index, other in ((0, later[1]), (3, later[0])):
+        for one, same in zip(source.batch(index)[:-1], other[:-1], strict=True):
+            assert torch.equal(one, same)
+
+
+def test_rows_hold_what_is_said_in_them(data):
+    for index in range(6):
+        batch = data.source().batch(index)
+        assert batch.mels.shape[1] == batch.mel_lengths.max() and torch.isfinite(batch.mels).all()
+        for row, text in enumerate(batch.texts):
+            tokens = batch.tokens[row, : batch.token_lengths[row]].tolist()
+            spoken = batch.spoken[row, : batch.spoken_lengths[row]].tolist()
+            assert data.tokens.decode(tokens) == text
+            assert [token for token in spoken if token >= FIRST_PIECE] == tokens
+            assert spoken[-1] == END and (not text or spoken[-2:] == [END, END])
+            assert (batch.phone_lengths[row] > 0) == bool(text) and batch.phones.max() <= len(PHONES)
+            assert batch.mel_lengths[row] / 4 >= batch.token_lengths[row]
+
+
+def test_batches_waste_little(data):
+    batches = [data.source().batch(index) for index in range(12)]
+    real = sum(int(batch.mel_lengths.sum()) for batch in batches)
+    assert real > 0.85 * sum(batch.mels.shape[0] * batch.mels.shape[1] for batch in batches)
+
+
+def test_noise_rows_say_nothing(data):
+    data.augmentation, before = Augmentation(silence_chance=1.0), data.augmentation
+    batch = data.source().batch(0)
+    data.augmentation = before
+    assert batch.texts == ("",) * len(batch.texts) and batch.token_lengths.sum() == 0
+    assert batch.spoken.tolist() == [[END]] * len(batch.texts)
+
+
+def test_joined_rows_end_utterances_at_pauses(data):
+    data.joining, before = Joining(chance=1.0, seconds=(12.0, 12.0), pause=2.0, utterance=0.0), data.joining
+    batch = data.source().batch(0)
+    data.joining = before
+    ends = [(row[: batch.spoken_lengths[r]] == END).sum() for r, row in enumerate(batch.spoken)]
+    assert max(ends) >= 3
+
+
+def test_dev_clips_are_whole_and_never_trained_on(data):
+    learned = {clip.text for clip in data.train}
+    batches = [batch for loader in data.val_dataloader() for batch in loader]
+    assert data.dev_names == ["six"] and not learned & {text for batch in batches for text in batch.texts}
+    assert all(len(b.mel_lengths) * int(b.mel_lengths.max()) <= 1300 for b in batches if len(b.mel_lengths) > 1)
+
+
+def test_phones_are_those_of_the_front_end():
+    assert [PHONES[i - 1] for i in phones_of(FrontEnd(), "the cat")] == ["DH", "AH", "K", "AE", "T"]
+
+
+def test_speech_bounds_leave_silence_out():
+    audio = np.zeros(48000, np.int16)
+    audio[16000:32000] = 8000 * np.sin(np.arange(16000) / 5)
+    start, stop = speech_bounds(audio, 16000)
+    assert 14000 <= start <= 16000 and 32000 <= stop <= 34000
+    assert speech_bounds(np.zeros(100, np.int16), 16000) == (0, 100)
+
+
+def test_unknown_layouts_are_named():
+    with pytest.raises(ValueError, match="'tapes' is not one of"):
+        read_corpus("tapes", "/")
+    with pytest.raises(ValueError, match="unknown options"):
+        read_corpus("ljspeech", str(SPEECH), dev_prompts=2, speed=3)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, place, capsys):
+    whole = checkpoint.read(run("whole", "trainer.max_steps=4"))
+    run("parts", "trainer.max_steps=2")
+    parts = checkpoint.read(run("parts", "trainer.max_steps=4"))
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, parts.tensors[name]), name
+    folder = place / "made"
+    (place / "LICENSE").write_text("licence text")
+    (place / "words").write_text("zebra  Z IY1\nzebra(2) Z\n'cause  K\n")
+    common = ["--run", str(place / "whole"), "--licence", "CC0-1.0", "--licence-file", str(place / "LICENSE")]
+    argv = [str(folder), *common, "--description", "Six clips.", "--spellings", str(place / "words"), "--decoding"]
+    assert export_recognizer.main([*argv, "pause=0.5", "width=4"]) == 0
+    recognizer = Recognizer.load(folder)
+    assert recognizer.decoding.pause == 0.5 and recognizer.decoding.width == 4
+    assert "4 steps" in (folder / "card.md").read_text()
+    assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
+    assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
+    assert "the best reading" in capsys.readouterr().out
+    assert Recognizer.load(folder).decoding.pause == 0.5
