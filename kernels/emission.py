@@ -4,9 +4,9 @@
     emission(t, n) = Σ_d log N(x_t; mean, std²),   transition(t, n) = v
 
 a_t and e_n are the two parts of the split first layer: W_1 [h_t; y_n] + b_1 = a_t + e_n. A tile holds some frames and
-the states that a path can be in during them. The backward pass makes a tile's hidden activations anew, and only for
-pairs (t, n) whose gradient matters: those that the HMM's posterior gives any weight, a small share of all. Means and
-deviations, a few numbers a pair, are kept from the forward pass where they fit.
+the states that a path can be in during them. The backward pass makes a tile's activations anew, and only for pairs
+(t, n) whose gradient matters: those that the HMM's posterior gives any weight, so small a share of all once a model has
+begun to learn that keeping anything for it costs more than making it again.
 
 Source: Mehta et al. 2021 (arXiv:2108.13320), section 3, for the distribution.
 """
@@ -36,7 +36,6 @@ def emissions(
     floor: float = 0.01,
     tile: int | None = None,
     cutoff: float = 1e-6,
-    keep: int = 1 << 28,
 ) -> tuple[Tensor, Tensor]:
     """Log-densities and transition logits of all pairs (t, n) that an HMM reads, see `readable`; 0 elsewhere.
 
@@ -49,7 +48,6 @@ def emissions(
         floor: least standard deviation; no gradient flows to s below it.
         tile: pairs at a time; None for a size that suits the device.
         cutoff: pairs whose gradients are below this share of the largest are left out of the backward pass; 0 for none.
-        keep: bytes of means and deviations to keep for the backward pass; where they need more, they are made anew.
     Returns: emission and transition, (B, T, N) in float32 (float64 for float64 operands).
     Raises: ValueError: shapes disagree.
     """
@@ -67,12 +65,12 @@ def emissions(
                 f"emissions: {name} must be {shape} for frames {(batch, time, width)}, got {tuple(x.shape)}"
             )
     dtype = torch.float64 if by_frame.dtype == torch.float64 else torch.float32
-    # 2 MB of hidden activations stay in a core's cache and below what the allocator hands back to the system.
-    tile = tile or (1 << 17 if by_frame.is_cuda else max(64, (1 << 19) // width))
+    # On a core, a tile's hidden activations and outputs are to stay in its cache.
+    tile = tile or (1 << 17 if by_frame.is_cuda else max(64, min(512, (1 << 19) // width)))
     # Densities of narrow Gaussians need all of float32: half-precision means would be off by standard deviations.
     with torch.autocast(by_frame.device.type, enabled=False):
         operands = (x.to(dtype) for x in (by_frame, by_state, weight, bias, observed))
-        return _Emissions.apply(*operands, frames, states, floor, tile, cutoff, keep)
+        return _Emissions.apply(*operands, frames, states, floor, tile, cutoff)
 
 
 def gaussian(out: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,33 +104,19 @@ class _Emissions(torch.autograd.Function):
         floor: float,
         tile: int,
         cutoff: float,
-        keep: int,
     ) -> tuple[Tensor, Tensor]:
-        bands = observed.shape[2]
         emission = by_frame.new_zeros(*by_frame.shape[:2], by_state.shape[1])
         transition = torch.zeros_like(emission)
-        constant = 0.5 * bands * math.log(2 * math.pi)
-        tiles = list(_tiles(frames, states, tile))
-        pairs = sum((t.stop - t.start) * (n.stop - n.start) for _, t, n in tiles)
-        kept = place = None
-        if any(ctx.needs_input_grad) and 2 * bands * pairs * by_frame.element_size() <= keep:
-            kept = by_frame.new_empty(pairs, 2 * bands)
-            place = torch.zeros(emission.shape, dtype=torch.int32, device=emission.device)
-        done = 0
-        for row, t, n in tiles:
+        constant = 0.5 * observed.shape[2] * math.log(2 * math.pi)
+        for row, t, n in _tiles(frames, states, tile):
             hidden = torch.relu_(by_frame[row, t, None] + by_state[row, None, n])
             out = torch.addmm(bias, hidden.flatten(0, 1), weight.T).unflatten(0, hidden.shape[:2])
             mean, std, logit = gaussian(out, floor)
-            if kept is not None and place is not None:
-                count = mean.shape[0] * mean.shape[1]
-                torch.cat([mean, std], -1, out=kept[done : done + count].view(*mean.shape[:2], -1))
-                place[row, t, n] = torch.arange(done, done + count, device=place.device).view(mean.shape[:2]).int()
-                done += count
             z = (observed[row, t, None] - mean).div_(std).square_().sum(-1)
             emission[row, t, n] = -0.5 * z - std.log_().sum(-1) - constant
             transition[row, t, n] = logit
         outside = ~readable(frames, states, *emission.shape[1:])
-        ctx.save_for_backward(by_frame, by_state, weight, bias, observed, outside, kept, place)
+        ctx.save_for_backward(by_frame, by_state, weight, bias, observed, outside)
         ctx.floor, ctx.tile, ctx.cutoff = floor, tile, cutoff
         return emission.masked_fill_(outside, 0.0), transition.masked_fill_(outside, 0.0)
 
@@ -140,16 +124,14 @@ class _Emissions(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_emission: Tensor, d_transition: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(d_emission.device.type, enabled=False):
-            return (*_Emissions._gradients(ctx, d_emission, d_transition), *[None] * 6)
+            return (*_Emissions._gradients(ctx, d_emission, d_transition), *[None] * 5)
 
     @staticmethod
     def _gradients(ctx: Any, d_emission: Tensor, d_transition: Tensor) -> tuple[Tensor, ...]:
-        by_frame, by_state, weight, bias, observed, outside, kept, place = ctx.saved_tensors
-        bands = observed.shape[2]
+        by_frame, by_state, weight, bias, observed, outside = ctx.saved_tensors
         size = torch.maximum(d_emission.abs(), d_transition.abs()).masked_fill_(outside, 0.0)
         row, t, n = (size > ctx.cutoff * size.max()).nonzero(as_tuple=True)
         at_frame, at_state = row * by_frame.shape[1] + t, row * by_state.shape[1] + n
-        at_kept = None if place is None else place[row, t, n]
         d_emission, d_transition = d_emission[row, t, n], d_transition[row, t, n]
         d_frame, d_state, d_weight, d_bias, d_observed = (
             torch.zeros_like(x) for x in (by_frame, by_state, weight, bias, observed)
@@ -160,10 +142,7 @@ class _Emissions(torch.autograd.Function):
             f, s, g = at_frame[part], at_state[part], d_emission[part, None]
             # index_select and threshold_backward are what indexing and masking amount to, several times as fast.
             hidden = torch.relu_(frame.index_select(0, f).add_(state.index_select(0, s)))
-            if at_kept is None:
-                mean, std, _ = gaussian(torch.addmm(bias, hidden, weight.T), ctx.floor)
-            else:
-                mean, std = kept.index_select(0, at_kept[part]).split(bands, 1)
+            mean, std, _ = gaussian(torch.addmm(bias, hidden, weight.T), ctx.floor)
             z = seen.index_select(0, f).sub_(mean).div_(std)
             d_mean = g / std * z
             # The logistic function is 1 − e^−softplus; no gradient flows below the floor.
