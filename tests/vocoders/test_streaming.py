@@ -89,7 +89,7 @@ def test_a_chunk_gives_all_that_its_frames_determine(name):
     assert early.shape[1] <= first
 
 
-@pytest.mark.parametrize("frames", [0, 1, 2, 15, 16, 17])
+@pytest.mark.parametrize("frames", [0, 1, 16, 17])
 @pytest.mark.parametrize("name", KINDS)
 def test_short_input(name, frames):
     vocoder, mel = build(name), speech_like(frames, batch=2)
