@@ -16,7 +16,7 @@ from melstate.recipes.schedule import adamw
 from melstate.tts.acoustic import Batch
 from melstate.tts.lina import Lina
 
-LOSS_WEIGHTS = {"mel": 1.0, "contour": 0.1, "stop": 0.1, "alignment": 0.2, "content": 0.1}
+LOSS_WEIGHTS = {"mel": 1.0, "contour": 0.1, "stop": 0.5, "alignment": 0.2, "content": 0.1}
 
 
 class LitLina(L.LightningModule):
