@@ -124,8 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         pairs = dict(pair.split("=", 1) for pair in args.decoding)
-        whole = {"width", "readings"}
-        decoding = Decoding(**{key: int(value) if key in whole else float(value) for key, value in pairs.items()})
+        settings: dict[str, Any] = {key: float(value) for key, value in pairs.items()}
+        settings |= {key: int(settings[key]) for key in ("width", "readings") if key in settings}
+        decoding = Decoding(**settings)
         data = run_data(args.run)
         folder = Path(args.folder)
         manifest = Manifest(args.name or folder.resolve().name, "en", args.licence, args.description, {})

@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = package.find(args.model if "/" in args.model else f"./{args.model}")
         manifest = package.read(folder)
         language, bonus, attention = ranked[0]
-        chosen = dict(manifest.decoding) | {"language": language, "bonus": bonus, "attention": attention}
-        package.write(folder, replace(manifest, decoding=chosen))
+        settings = dict(manifest.decoding) | {"language": language, "bonus": bonus, "attention": attention}
+        package.write(folder, replace(manifest, decoding=settings))
     return 0
 
 
