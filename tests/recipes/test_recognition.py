@@ -14,7 +14,7 @@ from melstate.recipes.data.speech_rows import Augmentation, Joining
 from melstate.recipes.data.waveforms import speech_bounds
 from melstate.recipes.train import train
 from melstate.tts.text import FrontEnd
-from melstate.vocoders import checkpoint
+from melstate.vocoders import checkpoint, wav
 
 SPEECH = Path(__file__).parents[1] / "speech"
 CORPORA = {"six": {"layout": "ljspeech", "folder": str(SPEECH), "speaker": "one", "dev_prompts": 2}}
@@ -132,6 +132,30 @@ def test_unknown_layouts_are_named():
         read_corpus("tapes", "/")
     with pytest.raises(ValueError, match="unknown options"):
         read_corpus("ljspeech", str(SPEECH), dev_prompts=2, speed=3)
+
+
+def test_the_librispeech_experiment_runs_on_its_sample(place):
+    """The shipped configuration, on two rows of a corpus in LibriSpeech's layout."""
+    from hydra import compose, initialize_config_module
+    from hydra.utils import instantiate
+
+    chapter = place / "LibriSpeech" / "train-clean-100" / "1" / "2"
+    chapter.mkdir(parents=True)
+    clips = sorted((SPEECH / "wavs").iterdir())[:2]
+    for number, clip in enumerate(clips):
+        audio, rate = wav.read(clip, 16000)
+        wav.write(chapter / f"1-2-{number:04d}.flac", audio, rate)
+    (chapter / "1-2.trans.txt").write_text("1-2-0000 IT WAS HERE\n1-2-0001 AND THERE\n")
+    overrides = [f"data.folder={place}", "data.corpora.librispeech.dev=[]", "data.pieces=0", f"runs_dir={place}"]
+    overrides += ["task.model.tokens=34", "data.batch_seconds=8"]
+    with initialize_config_module("melstate.recipes.configs", version_base="1.3"):
+        config = compose("train", ["experiment=recognizer_librispeech", *overrides])
+    data, task = instantiate(config.data, _convert_="all"), instantiate(config.task, _convert_="all")
+    data.setup()
+    assert sum(p.numel() for p in task.model.parameters()) > 9e6
+    task.fit_statistics(data.train)
+    losses = task.model.losses(data.source().batch(0), mask=task.mask)
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, place, capsys):
