@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,8 @@ class Beam:
     Attributes:
         tokens: the vocabulary.
         language: scores words; None for none.
-        width: prefixes kept. floor: log-probability under which a token is not tried at a frame.
+        width: prefixes kept.
+        floor: log-probability under which a token is not tried at a frame; choices: tokens tried at most.
         weight: of the language model. bonus: added for every word.
     """
 
@@ -64,6 +66,7 @@ class Beam:
     language: LanguageModel | None = None
     width: int = 16
     floor: float = -9.0
+    choices: int = 20
     weight: float = 0.5
     bonus: float = 1.0
 
@@ -91,6 +94,8 @@ class Beam:
 
     def _step(self, prefixes: list[Prefix], frame: np.ndarray) -> list[Prefix]:
         candidates = np.flatnonzero(frame > self.floor)
+        if len(candidates) > self.choices:
+            candidates = candidates[np.argpartition(-frame[candidates], self.choices)[: self.choices]]
         values = frame[candidates].tolist()
         blank = float(frame[BLANK])
         # tokens → [blank, label, the prefix it grew from, the token it grew by]
@@ -113,9 +118,16 @@ class Beam:
                     longer = grown.setdefault((*prefix.tokens, token), [NEVER, NEVER, prefix, token])
                     longer[1] = add(longer[1], source + value)
         # The language model is asked only for those that may stay.
-        ranked = sorted(grown.items(), key=lambda item: -(add(item[1][0], item[1][1]) + item[1][2].language))
+        ranked = nlargest(
+            2 * self.width,
+            (
+                (add(item[0], item[1]) + item[2].language, number, tokens)
+                for number, (tokens, item) in enumerate(grown.items())
+            ),
+        )
         kept = []
-        for tokens, (ends_blank, ends_label, source, token) in ranked[: 2 * self.width]:
+        for _, _, tokens in ranked:
+            ends_blank, ends_label, source, token = grown[tokens]
             prefix = source if token is None else self._grow(source, token)
             kept.append(prefix._replace(tokens=tokens, blank=ends_blank, label=ends_label))
         kept.sort(key=lambda prefix: -prefix.score)

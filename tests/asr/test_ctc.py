@@ -50,7 +50,7 @@ def all_paths(log_probs):
 def test_a_wide_beam_is_the_sum_over_all_paths(seed):
     log_probs = random_log_probs(5, seed)
     totals = all_paths(log_probs)
-    beam = Beam(LETTERS, width=10_000, floor=-1e9, bonus=0.0)
+    beam = Beam(LETTERS, width=10_000, floor=-1e9, choices=99, bonus=0.0)
     prefixes = beam.advance(beam.start(), log_probs.numpy())
     assert {prefix.tokens for prefix in prefixes} == set(totals)
     for prefix in prefixes:
@@ -61,7 +61,7 @@ def test_a_wide_beam_is_the_sum_over_all_paths(seed):
 def test_with_a_language_model_the_beam_finds_the_best_sum():
     language = LanguageModel.train(["a b", "ab a", "b a b"])
     log_probs = random_log_probs(5, 7)
-    beam = Beam(LETTERS, language, width=10_000, floor=-1e9, weight=0.7, bonus=0.3)
+    beam = Beam(LETTERS, language, width=10_000, floor=-1e9, choices=99, weight=0.7, bonus=0.3)
     best = {}
     for tokens, acoustic in all_paths(log_probs).items():
         words, history, score = LETTERS.decode(tokens).split(), language.start, acoustic
