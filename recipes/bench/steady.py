@@ -36,7 +36,10 @@ def tensor_bytes() -> int:
     for thing in gc.get_objects():
         if issubclass(type(thing), torch.Tensor):  # isinstance asks lazy modules what they are
             storage = thing.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
+            try:
+                storages[storage.data_ptr()] = storage.nbytes()
+            except RuntimeError:  # a tracer's tensor: it has a shape and no memory
+                continue
     return sum(storages.values())
 
 
