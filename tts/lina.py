@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from melstate.mixers.block import GLU, build
 from melstate.mixers.mixer import Mixer
 from melstate.mixers.norm import HeadNorm
-from melstate.tts.acoustic import AcousticModel, Batch, Controls, Frames
+from melstate.tts.acoustic import Batch, Controls, Frames
 from melstate.tts.aligner import beta_binomial_prior, forward_sum
 from melstate.tts.cross_attention import NOWHERE, Attended, PositionAwareAttention, Text
 from melstate.tts.encoder import Encoder
@@ -31,6 +31,7 @@ from melstate.tts.length import path_symbols
 from melstate.tts.levels import Levels, level_loss
 from melstate.tts.lina_decoding import Report, decode
 from melstate.tts.prenet import Prenet
+from melstate.tts.symbol_model import SymbolModel
 from melstate.tts.tempo import Tempo
 from melstate.tts.text import symbols as table
 from melstate.tts.variance import harmonic_bands, harmonic_comb
@@ -57,7 +58,7 @@ class Step(NamedTuple):
     attended: Attended
 
 
-class Lina(AcousticModel):
+class Lina(SymbolModel):
     """Lina over mels.
 
     Args:
@@ -130,17 +131,10 @@ class Lina(AcousticModel):
         pausing: Sequence[int] | None = None,
         stand_ins: Sequence[Sequence[int]] = (),
     ) -> None:
-        super().__init__()
-        self.mel = mel if isinstance(mel, MelConfig) else MelConfig.from_dict(dict(mel)) if mel else MelConfig()
-        if pausing is None:
-            pausing = table.to_ids((table.PAD, table.BEGIN, table.END, *table.PUNCTUATION))
         options = dict(options or {})
-        channels = self.mel.n_mels + CONTOUR * contour
         if group < 1 or not 0 <= speaker < speakers:
             raise ValueError(f"need group >= 1 and speaker in 0..{speakers - 1}, got group {group}, speaker {speaker}")
-        self.config: dict[str, Any] = {
-            "symbols": symbols,
-            "mel": self.mel.to_dict(),
+        config = {
             "contour": contour,
             "levels": levels,
             "group": group,
@@ -166,12 +160,11 @@ class Lina(AcousticModel):
             "rank": rank,
             "speaker": speaker,
             "offset": offset,
-            "pausing": list(pausing),
         }
-        self.set_stand_ins(dict(stand_ins))  # type: ignore[arg-type]
-        self.symbols, self.group, self.channels, self.contour = symbols, group, channels, contour
+        super().__init__(symbols, mel, config, pausing=pausing, stand_ins=stand_ins)
+        channels = self.mel.n_mels + CONTOUR * contour
+        self.group, self.channels, self.contour = group, channels, contour
         self.noise, self.blank, self.offset, self.speaker = noise, blank, offset, speaker
-        self.pausing = frozenset(pausing)
         self.levels = Levels(channels, levels)
         self.encoder = Encoder(symbols, text_dim, text_hidden, text_blocks, mixer, options, kernel, dropout)
         self.embedding = nn.EmbeddingBag(group * channels * levels, embedding, mode="sum")
@@ -197,17 +190,6 @@ class Lina(AcousticModel):
         self.register_buffer("_rows", offsets, persistent=False)
         self.register_buffer("temperature", torch.zeros(channels), persistent=False)
         self.set_decoding(temperature, top_p, output, back, ahead, retries)
-
-    def set_stand_ins(self, stand_ins: Mapping[int, int]) -> None:
-        """Ids that `stream` replaces by better-known ones; part of the configuration.
-
-        Raises: ValueError: ids outside the symbol table.
-        """
-        pairs = sorted((int(a), int(b)) for a, b in stand_ins.items())
-        if any(not 0 <= i < self.config["symbols"] for pair in pairs for i in pair):
-            raise ValueError(f"stand_ins: ids must be in 0..{self.config['symbols'] - 1}, got {pairs}")
-        self.config["stand_ins"] = [list(pair) for pair in pairs]
-        self.stand_ins = dict(pairs)
 
     def set_decoding(
         self,
@@ -332,11 +314,7 @@ class Lina(AcousticModel):
 
     def text(self, phones: Tensor, lengths: Tensor, offset: Tensor | int = 0) -> Text:
         """(B, N) symbols → what the decoder reads of them. Raises ValueError: ids outside the symbol table."""
-        if int(phones.max()) >= self.symbols or int(phones.min()) < 0:
-            raise ValueError(
-                f"symbol ids must be in 0..{self.symbols - 1}, got {int(phones.min())}..{int(phones.max())}; "
-                "the text was prepared by another front-end version"
-            )
+        self.check_ids(phones)
         return self.attention.prepare(self.encoder(phones, lengths), _mask(lengths, phones.shape[1]), offset)
 
     def read(self, levels: Tensor) -> Tensor:
@@ -412,14 +390,10 @@ class Lina(AcousticModel):
             ValueError: no symbols, ids outside the table, or `pitch` without a contour.
             RuntimeError: nothing finite came out, however often it was tried.
         """
-        if len(phones) == 0:
-            raise ValueError("no symbols to speak")
         if controls.pitch and not self.contour:
             raise ValueError("pitch cannot be shifted: this model was trained with contour=False and speaks no F0")
-        device = self.go.device
-        ids = torch.tensor([[self.stand_ins.get(i, i) for i in phones]], device=device)
-        text = self.text(ids, torch.tensor([len(phones)], device=device))
-        pauses = [i > 0 and phone in self.pausing for i, phone in enumerate(phones)]
+        text = self.text(*self.spoken_ids([phones], self.go.device))
+        pauses = self.marks(torch.tensor([list(phones)]))[0].tolist()
         tempo = Tempo()
         held: list[tuple[Tensor, list[int]]] = []
         for values, symbol in decode(self, text, controls.variation, generator, report or Report()):
