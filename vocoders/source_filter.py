@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melstate.vocoders.consistency import MelConsistency, between_bands
 from melstate.vocoders.convnext import ConvNeXt, TrunkVocoder
 from melstate.vocoders.excitation import noise, pulse_train
 from melstate.vocoders.f0 import PitchEstimator
@@ -25,12 +25,9 @@ def envelope_matrix(mel: MelConfig) -> tuple[Tensor, Tensor]:
 
     Returns: matrix (n_mels, n_fft//2 + 1) and offset (n_fft//2 + 1,).
     """
-    basis = mel_basis(mel).double().numpy()
-    area = np.maximum(basis.sum(1), 1e-8)
-    bins = np.arange(basis.shape[1])
-    centres = basis @ bins / area
-    matrix = np.stack([np.interp(bins, centres, row) for row in np.eye(len(area))])
-    return torch.from_numpy(matrix).float(), torch.from_numpy(-np.log(area) @ matrix).float()
+    matrix = between_bands(mel)
+    area = mel_basis(mel).double().sum(1).clamp(min=1e-8)
+    return matrix, (-area.log() @ matrix.double()).float()
 
 
 class SourceFilterCaches(NamedTuple):
@@ -42,6 +39,8 @@ class SourceFilterCaches(NamedTuple):
         f0: (B, 1) Hz of the last frame whose F0 is known.
         phase: (B,) float64 cycles there.
         source: (2, B, n, hop) intervals of pulses and noise that wait for the trunk.
+        corrected: of each correction, (audio, tail): the (B, overlap - 1, hop) intervals that its next frames begin
+            with and the sums that they will add to.
         tail: (B, overlap - 1, hop) sums that further frames will add to.
     """
 
@@ -51,6 +50,7 @@ class SourceFilterCaches(NamedTuple):
     phase: Tensor
     source: Tensor
     trunk: tuple[Tensor, ...]
+    corrected: tuple[tuple[Tensor, Tensor], ...]
     tail: Tensor
 
 
@@ -68,6 +68,8 @@ class SourceFilter(TrunkVocoder):
         teacher: share of the training clips whose source runs on the target F0 rather than on the estimate.
         flat_noise: every frame of the noise keeps its phases but has one magnitude, so that the filter alone says how
             loud each frequency is; else the noise's own fluctuation comes on top of what a recording's mel tells.
+        corrections: steps of `MelConsistency` after the filters; each looks overlap - 1 frames further ahead. Trained
+            weights speak with any number of them, best with the one of their training.
         seed: of the noise.
     Source: harmonic-plus-noise source and filters as in DDSP (Engel et al. 2020, arXiv:2001.04643), NSF (Wang et al.
     2019, arXiv:1904.12088) and HiFTNet (Li et al. 2023, arXiv:2309.09493); trunk and head as in Vocos.
@@ -96,6 +98,7 @@ class SourceFilter(TrunkVocoder):
         pitch_high: float = 800.0,
         teacher: float = 0.9,
         flat_noise: bool = False,
+        corrections: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -114,6 +117,7 @@ class SourceFilter(TrunkVocoder):
             "pitch_high": pitch_high,
             "teacher": teacher,
             "flat_noise": flat_noise,
+            "corrections": corrections,
             "seed": seed,
         }
         if self.mel.n_fft % (2 * self.mel.hop) or self.mel.hop % 2:
@@ -128,7 +132,7 @@ class SourceFilter(TrunkVocoder):
                 f"source_filter: the trunk looks {ahead} frames ahead, its source {self.overlap // 2}; raise kernel or "
                 "lookahead"
             )
-        self.teacher, self.flat_noise, self.seed = teacher, flat_noise, seed
+        self.teacher, self.flat_noise, self.corrections, self.seed = teacher, flat_noise, corrections, seed
         bins = self.mel.n_fft // 2 + 1
         self.pitch = PitchEstimator(
             self.mel.n_mels, pitch_dim, pitch_layers, kernel, lookahead, pitch_bins, pitch_low, pitch_high
@@ -137,6 +141,7 @@ class SourceFilter(TrunkVocoder):
         self.head = nn.Linear(dim, 3 * bins)
         nn.init.normal_(self.head.weight, std=0.1 * dim**-0.5)
         nn.init.zeros_(self.head.bias)
+        self.consistency = MelConsistency(self.mel)
         window = torch.hann_window(self.mel.n_fft)
         matrix, offset = envelope_matrix(self.mel)
         self.register_buffer("window", window, persistent=False)
@@ -162,32 +167,40 @@ class SourceFilter(TrunkVocoder):
             pulses, _ = pulse_train(around, phase, self.mel.hop, self.mel.sample_rate)
             hiss = (torch.rand_like(pulses) - 0.5) * 12**0.5
         windows = self._windows(mel, self.trunk(_features(mel, f0)), pulses, hiss)
-        audio = overlap_add(windows, self.overlap) / self._power(0, frames + self.overlap - 1, frames)
+        power = self._power(0, frames + self.overlap - 1, frames)
+        audio = overlap_add(windows, self.overlap) / power
+        for _ in range(self.corrections):
+            audio = overlap_add(self.consistency.windows(audio, mel, self.window), self.overlap) / power
         return audio.flatten(1)[:, self.mel.padding : -self.mel.padding], losses
 
     def delay(self, channels: int) -> int:
         lag = 0 if channels > self.mel.n_mels else self.pitch.trunk.lookahead
-        return (lag + self.trunk.lookahead + self.overlap // 2) * self.mel.hop - self.mel.hop // 2
+        ahead = lag + self.trunk.lookahead + self.corrections * (self.overlap - 1) + self.overlap // 2
+        return ahead * self.mel.hop - self.mel.hop // 2
 
     def initial(self, frames: Tensor) -> SourceFilterCaches:
         batch, channels, _ = frames.shape
         given = channels > self.mel.n_mels
         lag = 0 if given else self.pitch.trunk.lookahead
         ahead = self.trunk.lookahead - self.overlap // 2
+        late = self.corrections * (self.overlap - 1)
+        nothing = frames.new_zeros(batch, self.overlap - 1, self.mel.hop)
         return SourceFilterCaches(
             pitch=() if given else self.pitch.trunk.initial(batch, frames),
-            mel=frames.new_zeros(batch, lag + self.trunk.lookahead, self.mel.n_mels),
+            mel=frames.new_zeros(batch, lag + self.trunk.lookahead + late, self.mel.n_mels),
             f0=frames.new_zeros(batch, 1),
             phase=torch.zeros(batch, device=frames.device, dtype=torch.float64),
             source=frames.new_zeros(2, batch, self.overlap - 1 + ahead, self.mel.hop),
             trunk=self.trunk.initial(batch, frames),
-            tail=frames.new_zeros(batch, self.overlap - 1, self.mel.hop),
+            corrected=((nothing, nothing),) * self.corrections,
+            tail=nothing,
         )
 
     def step(
         self, frames: Tensor, position: int, length: int | None, caches: SourceFilterCaches
     ) -> tuple[Tensor, SourceFilterCaches]:
         bands, hop, tile = self.mel.n_mels, self.mel.hop, frames.shape[2]
+        late = self.corrections * (self.overlap - 1)
         mel = torch.cat([caches.mel, frames[:, :bands].transpose(1, 2)], dim=1)
         # `first` is the position of the first row at hand: of F0, then, later by the trunk's look-ahead, of its output.
         pitch: tuple[Tensor, ...] = ()
@@ -203,14 +216,20 @@ class SourceFilter(TrunkVocoder):
         pulses, phase = pulse_train(torch.cat([before, f0], dim=1), caches.phase, hop, self.mel.sample_rate)
         hiss = noise(first - 1, tile, hop, self.seed, frames.device).to(pulses).expand_as(pulses)
         source = torch.cat([caches.source, torch.stack([pulses, hiss])], dim=2)
-        features = _features(mel[:, self.trunk.lookahead : self.trunk.lookahead + tile], f0)
+        heard = late + self.trunk.lookahead
+        features = _features(mel[:, heard : heard + tile], f0)
         hidden, trunk = self.trunk.step(features, first, length, caches.trunk)
         first -= self.trunk.lookahead
         pulses, hiss = source[:, :, : tile + self.overlap - 1]
-        windows = self._windows(mel[:, :tile], hidden, pulses, hiss)
-        total = overlap_add(inside(windows, first, length), self.overlap)
-        total[:, : self.overlap - 1] += caches.tail
-        audio = total[:, :tile] / self._power(first, tile, length)
+        windows = self._windows(mel[:, late : late + tile], hidden, pulses, hiss)
+        audio, tail = self._added(windows, first, length, caches.tail)
+        corrected = []
+        for held, sums in caches.corrected:
+            intervals = torch.cat([held, audio], dim=1)
+            first, late = first - self.overlap + 1, late - self.overlap + 1
+            windows = self.consistency.windows(intervals, mel[:, late : late + tile], self.window)
+            audio, sums = self._added(windows, first, length, sums)
+            corrected.append((intervals[:, tile:], sums))
         moved = SourceFilterCaches(
             pitch=pitch,
             mel=mel[:, tile:],
@@ -218,7 +237,8 @@ class SourceFilter(TrunkVocoder):
             phase=phase,
             source=source[:, :, tile:],
             trunk=trunk,
-            tail=total[:, tile:],
+            corrected=tuple(corrected),
+            tail=tail,
         )
         return audio.flatten(1).clamp(-1, 1), moved
 
@@ -246,6 +266,13 @@ class SourceFilter(TrunkVocoder):
         rotated = torch.complex(harmonic * angle.cos(), harmonic * angle.sin())
         spectrum = rotated * pulse_spectrum + noisy * noise_spectrum
         return torch.fft.irfft(spectrum, n=self.mel.n_fft) * self.window
+
+    def _added(self, windows: Tensor, first: int, length: int | None, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Windowed frames from position first on → the intervals (B, T, hop) that they end, and the sums left over."""
+        total = overlap_add(inside(windows, first, length), self.overlap)
+        total[:, : self.overlap - 1] += tail
+        done = windows.shape[1]
+        return total[:, :done] / self._power(first, done, length), total[:, done:]
 
     def _power(self, first: int, intervals: int, length: int | None) -> Tensor:
         """Squared windows that frames 0..length-1 lay over the intervals from first - overlap / 2 on.

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from melstate.vocoders.checkpoint import read, restore, save
+from melstate.vocoders.consistency import MelConsistency
 from melstate.vocoders.excitation import noise, pulse_train
 from melstate.vocoders.f0 import PitchEstimator, PitchLogits
 from melstate.vocoders.mel import MelConfig, log_mel
@@ -31,14 +32,18 @@ def whole(vocoder, mel, f0, lead):
     tone = torch.where(voiced, (f0.clamp(min=1) / 200).log(), 0.0)
     features = torch.cat([(mel.mT + 5) / 2, tone[..., None], voiced[..., None].float()], 2)
     windows = vocoder._windows(mel.mT, vocoder.trunk(features), pulses, hiss)
-    power = overlap_add(vocoder.window.square().expand(1, frames, -1), 4)
-    return (overlap_add(windows, 4).flatten(1) / power.flatten(1))[:, 384:-384].clamp(-1, 1)
+    power = overlap_add(vocoder.window.square().expand(1, frames, -1), 4).clamp(min=1e-3)
+    audio = overlap_add(windows, 4) / power
+    for _ in range(vocoder.corrections):
+        audio = overlap_add(vocoder.consistency.windows(audio, mel.mT, vocoder.window), 4) / power
+    return audio.flatten(1)[:, 384:-384].clamp(-1, 1)
 
 
 @torch.no_grad()
-def test_tiles_compute_the_definition():
-    vocoder, mel = small(), speech_like(75, 2)
-    vocoder.tile = 16
+@pytest.mark.parametrize("corrections", [0, 1, 3])
+def test_tiles_compute_the_definition(corrections):
+    vocoder, mel = small(corrections=corrections), speech_like(75, 2)
+    vocoder.tile = 32
     f0 = vocoder.estimate_f0(mel)
     assert 0 < float((f0 > 0).float().mean()) < 1
     expected = whole(vocoder, mel, f0, vocoder.pitch.trunk.lookahead + 1)
@@ -90,6 +95,26 @@ def test_flat_noise_is_closer_to_the_mel_it_was_asked_for():
         shifted = float((audio[0, 2560:20480] * audio[0, 2560 - 512 : 20480 - 512]).mean() / audio.square().mean())
         assert abs(shifted) < 0.2
     assert errors[1] < 0.8 * errors[0]
+
+
+@torch.no_grad()
+def test_corrections_come_closer_to_the_mel():
+    """Each step; silence below the floor, digital zero included, stays finite."""
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.randn(1, 100 * 256, generator=generator).cumsum(1) * 0.002
+    audio[:, 40 * 256 : 60 * 256] = 0
+    mel = log_mel(audio, MelConfig())
+    errors = []
+    for corrections in range(4):
+        made = small(corrections=corrections)(mel)
+        assert bool(made.isfinite().all())
+        errors.append(float((log_mel(made, MelConfig()) - mel).abs().mean()))
+    assert all(after < 0.9 * before for before, after in zip(errors, errors[1:], strict=False)), errors
+
+
+def test_a_correction_that_cannot_converge_is_refused():
+    with pytest.raises(ValueError, match="above 0 and below 2, got 2"):
+        MelConsistency(MelConfig(), strength=2.0)
 
 
 def test_envelope_matrix_interpolates():

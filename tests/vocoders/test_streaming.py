@@ -13,7 +13,7 @@ from melstate.vocoders.source_filter import SourceFilter
 KINDS = {
     "source_filter": lambda: SourceFilter(dim=24, layers=3, pitch_dim=16, pitch_layers=2),
     "source_filter wide": lambda: SourceFilter(
-        dim=16, layers=2, kernel=5, lookahead=2, pitch_dim=16, pitch_layers=1, flat_noise=True
+        dim=16, layers=2, kernel=5, lookahead=2, pitch_dim=16, pitch_layers=1, flat_noise=True, corrections=2
     ),
     "hifigan": lambda: HiFiGAN(channels=16),
     "hifigan V3": lambda: HiFiGAN(**{**V3, "channels": 16}),
