@@ -9,6 +9,7 @@ Every recording's own log-mel goes through every vocoder; the copy is compared w
 - PESQ: wide-band, at 16 kHz (ITU-T P.862.2), 1 to 4.64; needs the package `pesq`, which compiles C.
 - STOI: short-time objective intelligibility (Taal et al. 2011), 0 to 1; needs the package `pystoi`.
 - WER: word error rate of an independent recogniser that reads the copy, with its 95 % interval over prompts.
+- naturalness: mean opinion score predicted by NISQA-TTS, 1 to 5, with --nisqa; see melstate.recipes.naturalness.
 
 The level of a copy and small delays do not matter to PESQ; phases matter to neither PESQ nor STOI.
 """
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from torch.nn.functional import l1_loss
 
-from melstate.recipes import reader
+from melstate.recipes import naturalness, reader
 from melstate.recipes.data.corpus import Utterance
 from melstate.recipes.evaluate import Speak, choose, copy_with, recording
 from melstate.recipes.models import read_vocoder
@@ -49,6 +50,7 @@ class Fidelity:
     pesq: float | None
     stoi: float | None
     wer: reader.Interval | None
+    naturalness: reader.Interval | None = None
 
 
 def griffin_lim(config: MelConfig, iterations: int) -> Speak:
@@ -98,7 +100,13 @@ def intelligibility(copy: np.ndarray, original: np.ndarray, rate: int) -> float 
 
 
 def measure(
-    name: str, speak: Speak, utterances: Sequence[Utterance], config: MelConfig, read: Read | None, keep: Path | None
+    name: str,
+    speak: Speak,
+    utterances: Sequence[Utterance],
+    config: MelConfig,
+    read: Read | None,
+    keep: Path | None,
+    nisqa: Path | None = None,
 ) -> Fidelity:
     """Copy and compare every prompt.
 
@@ -106,6 +114,7 @@ def measure(
         config: of the mels that are compared.
         read: the recogniser; None leaves word error rates out.
         keep: folder for the audio, <name>/<id>.wav.
+        nisqa: checkout of the naturalness predictor, which reads what was kept; None leaves it out.
     """
     from rich.progress import track
 
@@ -126,7 +135,11 @@ def measure(
     wer = None
     if read is not None:
         wer = reader.word_error_rate(reader.score([utterance.text for utterance in utterances], transcripts))
-    return Fidelity(name, float(np.mean(mel)), _mean(quality), _mean(understood), wer)
+    natural = None
+    if nisqa is not None and keep is not None:
+        scores = naturalness.predict(keep / name, nisqa)
+        natural = naturalness.mean_with_interval([scores[f"{utterance.id}.wav"] for utterance in utterances])
+    return Fidelity(name, float(np.mean(mel)), _mean(quality), _mean(understood), wer, natural)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -136,17 +149,20 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def table(copies: Sequence[Fidelity]) -> list[str]:
     """Markdown lines."""
-    lines = ["| copy synthesis | mel L1 | PESQ | STOI | word error rate |", "|---|---|---|---|---|"]
+    lines = ["| copy synthesis | mel L1 | PESQ | STOI | word error rate | naturalness |", "|---|---|---|---|---|---|"]
     for copy in copies:
-        cells = [f"{copy.mel_l1:.3f}", _cell(copy.pesq, 2), _cell(copy.stoi, 3), "–"]
-        if copy.wer is not None:
-            cells[3] = f"{copy.wer.value:.3f} [{copy.wer.low:.3f}, {copy.wer.high:.3f}]"
+        cells = [f"{copy.mel_l1:.3f}", _cell(copy.pesq, 2), _cell(copy.stoi, 3)]
+        cells += [_spread(copy.wer, 3), _spread(copy.naturalness, 2)]
         lines.append(f"| {copy.name} | {' | '.join(cells)} |")
     return lines
 
 
 def _cell(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _spread(interval: reader.Interval | None, digits: int) -> str:
+    return "–" if interval is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*interval, d=digits)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,9 +180,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--no-read", action="store_true", help="leave the recogniser out")
     add("--cache", default="runs/evaluate/transcripts.jsonl", help="transcripts by content; '' reads all anew")
     add("--keep", type=Path, help="folder to keep the audio in")
+    add("--nisqa", type=Path, help="checkout of github.com/gabrielmittag/NISQA, to predict naturalness; needs --keep")
     add("--json", type=Path, metavar="FILE", help="write the figures")
     add("--threads", type=int, default=1)
     args = parser.parse_args(argv)
+    if args.nisqa and not args.keep:
+        parser.error("--nisqa reads files: say where to keep them with --keep FOLDER")
     torch.set_num_threads(args.threads)
     config = MelConfig()
     ways: dict[str, Speak] = {"recordings": recording}
@@ -182,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     read = None if args.no_read else reader.Reader(args.cache or None).read
-    copies = [measure(name, speak, utterances, config, read, args.keep) for name, speak in ways.items()]
+    copies = [measure(name, speak, utterances, config, read, args.keep, args.nisqa) for name, speak in ways.items()]
     lines = table(copies)
     print("\n".join(lines))
     if args.json:

@@ -10,6 +10,7 @@ import torch
 from melstate.recipes.data.corpus import read_ljspeech
 from melstate.recipes.evaluate import recording
 from melstate.recipes.evaluate_vocoders import griffin_lim, main, measure, mel_distance, table
+from melstate.recipes.reader import Interval
 from melstate.tts.audio import Audio
 from melstate.vocoders import wav
 from melstate.vocoders.checkpoint import save
@@ -63,11 +64,13 @@ def test_the_command(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["copy synthesis", "---", "recordings", "untrained"]
     assert (tmp_path / "out" / "figures.json").is_file() and len(list((tmp_path / "untrained").iterdir())) == 1
-    for wrong in (["--vocoder", "x"], ["--vocoder", "x=none"]):
+    for wrong in (["--vocoder", "x"], ["--vocoder", "x=none"], ["--nisqa", str(tmp_path)]):
         with pytest.raises(SystemExit):
             main([str(SPEECH), *wrong, *options])
 
 
 def test_what_was_not_measured_is_a_dash():
     copy = measure("itself", recording, CLIPS[:1], CONFIG, None, None)
-    assert table([copy])[2].endswith("| – |")
+    assert table([copy])[2].endswith("| – | – |")
+    judged = replace(copy, naturalness=Interval(3.0, 2.5, 3.25))
+    assert table([judged])[2].endswith("| – | 3.00 [2.50, 3.25] |")
