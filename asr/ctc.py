@@ -9,20 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melstate.asr.tokens import BLANK
+from melstate.asr.tokens import BLANK, FIRST_PIECE, Tokens
 
 
-def ctc_loss(log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+def ctc_loss(
+    log_probs: Tensor, frames: Tensor, targets: Tensor, lengths: Tensor, known: Tensor | None = None
+) -> Tensor:
     """Mean negative log-likelihood per target token over the batch; rows too short for their text count nothing.
 
     Args:
         log_probs: (B, S, V) float32. frames: (B,) real ones.
         targets: (B, U) padded with anything. lengths: (B,) real ones, 0 for rows that say nothing.
+        known: (B,) bool, False for rows whose target is not known: they count nothing; 0 if no row is known.
     """
     losses = F.ctc_loss(
         log_probs.transpose(0, 1), targets, frames, lengths, blank=BLANK, reduction="none", zero_infinity=True
     )
-    return losses.sum() / lengths.clamp(min=1).sum()
+    weights = lengths.clamp(min=1)
+    if known is not None:
+        losses, weights = losses.where(known, 0.0), weights * known
+    return losses.sum() / weights.sum().clamp(min=1)
 
 
 def best_path(log_probs: Tensor) -> list[int]:
@@ -64,3 +70,18 @@ def align(log_probs: Tensor, tokens: Sequence[int]) -> list[Aligned]:
                 aligned.append(Aligned(label, frame, frame + 1, value))
         before = label
     return aligned
+
+
+def align_words(log_probs: Tensor, ids: Sequence[int], tokens: Tokens) -> list[list[Aligned]]:
+    """The likeliest frames of the pieces of each word that `ids` spell; marks part words and have no frames.
+
+    Raises: ValueError: fewer frames than needed, as for `align`.
+    """
+    pieces = align(log_probs, [i for i in ids if i >= FIRST_PIECE])
+    words, place = [], 0
+    for word in tokens.words(ids):
+        while [piece.token for piece in pieces[place : place + len(word)]] != word:
+            place += 1
+        words.append(pieces[place : place + len(word)])
+        place += len(word)
+    return words

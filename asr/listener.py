@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from melstate.asr.beam import Beam, Prefix
-from melstate.asr.ctc import align
+from melstate.asr.ctc import align_words
 from melstate.asr.diarization import SpeakerTracker
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import log_mel
@@ -267,20 +267,16 @@ class Listener:
         return totals
 
     def _timed(self, tokens: Sequence[int], log_probs: np.ndarray) -> list[Word]:
-        pieces = align(torch.from_numpy(log_probs), tokens)
+        spoken = align_words(torch.from_numpy(log_probs), tokens, self.parts.tokens)
         words: list[Word] = []
-        place = 0
         trail = round(TRAIL / self.frame_seconds)
-        for ids in self.parts.tokens.words(tokens):
-            while [piece.token for piece in pieces[place : place + len(ids)]] != ids:
-                place += 1
-            said = pieces[place : place + len(ids)]
-            place += len(ids)
-            following = pieces[place].start if place < len(pieces) else len(log_probs)
+        for number, said in enumerate(spoken):
+            following = spoken[number + 1][0].start if number + 1 < len(spoken) else len(log_probs)
             stop = min(said[-1].stop + trail, max(following, said[-1].stop))
             probability = math.exp(sum(math.log(max(piece.probability, 1e-9)) for piece in said) / len(said))
             start, end = ((self._first + frame) * self.frame_seconds for frame in (said[0].start, stop))
-            words.append(Word(self.parts.tokens.decode(ids), start, min(end, max(self.seconds, start)), probability))
+            text = self.parts.tokens.decode(piece.token for piece in said)
+            words.append(Word(text, start, min(end, max(self.seconds, start)), probability))
         return words
 
     def _by_speaker(self, words: Sequence[Word]) -> list[Segment]:

@@ -24,7 +24,7 @@ class SpeechBatch(NamedTuple):
     Attributes:
         mels: (B, T, n_mels) log-mels. mel_lengths: (B,).
         tokens: (B, U) pieces without ends and speakers, for CTC. token_lengths: (B,), 0 for rows that say nothing.
-        phones: (B, P) ids from 1 on, for the second CTC. phone_lengths: (B,).
+        phones: (B, P) ids from 1 on, for the second CTC. phone_lengths: (B,); 0 where something is said: not known.
         spoken: (B, N) what the decoder is to write: "pieces … speaker END", repeated, and one more END when nothing
             follows; END alone for rows that say nothing. spoken_lengths: (B,).
         texts: for scoring.
@@ -109,7 +109,8 @@ class SpeechModel(nn.Module):
         }
         if self.phones is not None:
             phones = self.phones(memory.tapped).float().log_softmax(-1)
-            losses["phones"] = ctc_loss(phones, memory.lengths, batch.phones, batch.phone_lengths)
+            known = (batch.phone_lengths > 0) | (batch.token_lengths == 0)
+            losses["phones"] = ctc_loss(phones, memory.lengths, batch.phones, batch.phone_lengths, known)
         if self.decoder is not None:
             heard = torch.cat([torch.full_like(batch.spoken[:, :1], END), batch.spoken[:, :-1]], dim=1)
             if misread:

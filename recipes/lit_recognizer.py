@@ -14,7 +14,7 @@ from melstate.asr.ctc import best_path
 from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch, SpeechModel
 from melstate.asr.scoring import WordErrors, word_errors
-from melstate.recipes.data.speech_rows import Clip
+from melstate.recipes.data.clips import Clip
 from melstate.recipes.schedule import adamw
 
 LOSS_WEIGHTS = {"ctc": 0.5, "phones": 0.3, "attention": 0.5}

@@ -22,7 +22,7 @@ from melstate.asr import package
 from melstate.asr.listener import Decoding, Listener
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.scoring import WordErrors, word_errors
-from melstate.recipes.data.speech_rows import Clip
+from melstate.recipes.data.clips import Clip
 from melstate.recipes.export_recognizer import run_data
 
 LANGUAGE = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from melstate.asr.features import SPEECH, perturbed_log_mel
 from melstate.asr.model import SpeechBatch
 from melstate.asr.tokens import END, Tokens, normalize_transcript, speaker_token
 from melstate.recipes.data import recordings as readers
+from melstate.recipes.data.clips import Clip, load_times, place_words
 from melstate.recipes.data.corpus import Utterance
 from melstate.recipes.data.module import Items, warn_of
 from melstate.recipes.data.recordings import Recording
-from melstate.recipes.data.speech_rows import Augmentation, Clip, Joining, Row, SpeechRows, collate
+from melstate.recipes.data.speech_rows import Augmentation, Joining, Row, SpeechRows, collate
 from melstate.recipes.data.split import split_by_prompt
 from melstate.recipes.data.steps import step_loader
 from melstate.recipes.data.waveforms import Waveform, load_waveforms
@@ -67,11 +69,16 @@ def read_corpus(layout: str, folder: str, **options: Any) -> tuple[list[Recordin
     return parts[0], parts[1]
 
 
-def phones_of(front_end: FrontEnd, text: str) -> tuple[int, ...]:
-    """Ids of the phones that a normalised transcript is read with."""
-    ids = [i for sentence in front_end.sentences(text) for i in sentence.ids]
-    names = (symbol.rstrip("012") for symbol in symbols.to_symbols(ids))
-    return tuple(PHONE_ID[name] for name in names if name in PHONE_ID)
+def phones_of(front_end: FrontEnd, text: str) -> list[tuple[int, ...]]:
+    """Ids of the phones of each word that a normalised transcript is read with; these are not always its own words."""
+    words: list[tuple[int, ...]] = []
+    for sentence in front_end.sentences(text):
+        read: list[list[int]] = [[] for _ in sentence.words]
+        for name, word in zip(symbols.to_symbols(sentence.ids), sentence.word_of, strict=True):
+            if word >= 0 and name.rstrip("012") in PHONE_ID:
+                read[word].append(PHONE_ID[name.rstrip("012")])
+        words += map(tuple, read)
+    return words
 
 
 class RecognitionData(pl.LightningDataModule):
@@ -84,6 +91,7 @@ class RecognitionData(pl.LightningDataModule):
         pieces: of the vocabulary, 0 for characters.
         phones: compute phone targets.
         batch_seconds, most_rows, augmentation, joining: see SpeechRows.
+        alignments: the file of the training clips' word times that recipes.align_words writes; rows are cut by it.
         dev_limit: development utterances a corpus, spread evenly.
         mel: the contract; `features.SPEECH` by default.
         seed: of the batches. workers: loader processes.
@@ -100,6 +108,7 @@ class RecognitionData(pl.LightningDataModule):
         most_rows: int = 48,
         augmentation: Mapping[str, Any] | None = None,
         joining: Mapping[str, Any] | None = None,
+        alignments: str | None = None,
         dev_limit: int | None = None,
         mel: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -111,6 +120,7 @@ class RecognitionData(pl.LightningDataModule):
         self.batch_seconds, self.most_rows, self.dev_limit = batch_seconds, most_rows, dev_limit
         self.augmentation = Augmentation(**_tuples(augmentation or {}))
         self.joining = Joining(**_tuples(joining or {}))
+        self.alignments = alignments
         self.mel = SPEECH if mel is None else MelConfig.from_dict(dict(mel))
         self.seed, self.workers = seed, workers
         self.batches_seen = 0
@@ -126,6 +136,7 @@ class RecognitionData(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.train:
             return
+        times = load_times(self.alignments) if self.alignments else {}
         parts: dict[str, tuple[float, list[Waveform], list[Waveform]]] = {}
         for name, options in self.corpora.items():
             options = dict(options)
@@ -133,8 +144,8 @@ class RecognitionData(pl.LightningDataModule):
             train, dev = read_corpus(options.pop("layout"), str(self.folder / options.pop("folder")), **options)
             if self.dev_limit is not None and len(dev) > self.dev_limit:
                 dev = [dev[i * len(dev) // self.dev_limit] for i in range(self.dev_limit)]
-            waveforms, problems = load_waveforms([*train, *dev], self.mel.sample_rate, self.cache)
-            warn_of(f"{name}: clips left out", problems)
+            waveforms, unread = load_waveforms([*train, *dev], self.mel.sample_rate, self.cache)
+            warn_of(f"{name}: clips left out", unread)
             held = {r.id for r in dev}
             parts[name] = (
                 weight,
@@ -144,16 +155,33 @@ class RecognitionData(pl.LightningDataModule):
         texts = [normalize_transcript(w.recording.text) for _, train, _ in parts.values() for w in train]
         self.tokens = Tokens.train(sorted(set(texts)), self.pieces)
         front_end = FrontEnd() if self.phones else None
+        problems: list[str] = []
         for name, (weight, learned, judged) in parts.items():
             seconds = sum(len(w.speech) for w in learned) / self.mel.sample_rate
-            self.train += [self._clip(w, front_end, weight / max(seconds, 1.0)) for w in learned]
+            self.train += [self._clip(w, front_end, weight / max(seconds, 1.0), times, problems) for w in learned]
             if judged:
-                self.dev[name] = [self._clip(w, None, 0.0) for w in judged]
+                self.dev[name] = [self._clip(w, None, 0.0, {}, problems) for w in judged]
+        warn_of(f"clips do not fit {self.alignments} and are never cut", problems)
 
-    def _clip(self, waveform: Waveform, front_end: FrontEnd | None, weight: float) -> Clip:
-        text = normalize_transcript(waveform.recording.text)
-        phones = phones_of(front_end, text) if front_end else ()
-        return Clip(waveform, tuple(self.tokens.encode(text)), phones, text, weight)
+    def _clip(
+        self,
+        waveform: Waveform,
+        front_end: FrontEnd | None,
+        weight: float,
+        times: Mapping[str, np.ndarray],
+        problems: list[str],
+    ) -> Clip:
+        name, text = waveform.recording.id, normalize_transcript(waveform.recording.text)
+        tokens = tuple(self.tokens.encode(text))
+        phones = phones_of(front_end, text) if front_end else []
+        words = None
+        if name in times:
+            try:
+                spelled = self.tokens.words(tokens)
+                words = place_words(times[name], self.mel.sample_rate, len(waveform.speech), spelled, phones)
+            except ValueError as error:
+                problems.append(f"'{name}': {error}")
+        return Clip(waveform, tokens, tuple(chain.from_iterable(phones)), text, weight, words)
 
     def header(self) -> dict[str, Any]:
         """What a checkpoint must carry beside the weights."""

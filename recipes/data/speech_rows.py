@@ -17,26 +17,13 @@ from melstate.asr.augment import add_noise, at_level, coloured_noise, reverberat
 from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch
 from melstate.asr.tokens import END, speaker_token
+from melstate.recipes.data.clips import Clip
 from melstate.recipes.data.steps import generator
-from melstate.recipes.data.waveforms import Waveform
 from melstate.vocoders.mel import MelConfig
 
 EDGES = 0.4  # seconds of silence around what is said in a row, at both ends together, about
 SPREAD = 20  # clips of one length to choose from, at least
-
-
-class Clip(NamedTuple):
-    """One utterance: its waveform, pieces, phones (may be empty), normalised text, and how often it is drawn."""
-
-    waveform: Waveform
-    tokens: tuple[int, ...]
-    phones: tuple[int, ...]
-    text: str
-    weight: float
-
-    @property
-    def speaker(self) -> str:
-        return self.waveform.recording.speaker
+KEPT = 0.5  # seconds of a clip that are left when words are cut off, at least
 
 
 class Voice(NamedTuple):
@@ -90,6 +77,9 @@ class Joining:
         same_speaker: probability that the next clip is by the same speaker.
         pause: mean seconds between clips (exponential).
         utterance: seconds of pause that end an utterance even if the speaker goes on.
+        cut_chance: that a row's first clip lacks its first words, and that its last clip lacks its last ones, where it
+            is known where words are: the row is then a window of longer speech, as striding attention sees it (ShiftAug
+            of Mao et al. 2020, arXiv:2005.08072).
     """
 
     chance: float = 0.35
@@ -97,10 +87,11 @@ class Joining:
     same_speaker: float = 0.6
     pause: float = 0.5
     utterance: float = 0.6
+    cut_chance: float = 0.0
 
 
 class Row(NamedTuple):
-    """audio (samples,) float32; tokens and phones in order; spoken as the decoder writes; text."""
+    """audio (samples,) float32; tokens, phones (none if some are not known); spoken as the decoder writes; text."""
 
     audio: np.ndarray
     tokens: list[int]
@@ -186,39 +177,59 @@ class SpeechRows:
 
     def row(self, rng: np.random.Generator, picks: Sequence[int], seconds: float) -> Row:
         """The clips one after the other at one level, silence around them to fill `seconds`, and what is said; now and
-        then noise alone."""
+        then noise alone. At a cut there is no silence, and after one at the end no mark: speech goes on."""
         options, rate = self.augmentation, self.mel.sample_rate
         if rng.random() < options.silence_chance:
             samples = int(seconds * rate)
             noise = coloured_noise(rng, samples, rng.uniform(0, 2)) * 10 ** (rng.uniform(-70, -25) / 20)
             return Row(noise.astype(np.float32), [], [], [END], "")
+        clips, begun, broken = self._cut(rng, [self.clips[pick] for pick in picks])
         loudness = rng.normal(*options.level)
         parts: list[np.ndarray] = []
         tokens: list[int] = []
-        phones: list[int] = []
         spoken: list[int] = []
         order: list[str] = []
-        for number, pick in enumerate(picks):
-            clip = self.clips[pick]
+        for number, clip in enumerate(clips):
             if number:
                 pause = float(min(rng.exponential(self.joining.pause), 4.0))
                 parts.append(np.zeros(int(pause * rate), np.float32))
-                last = self.clips[picks[number - 1]].speaker
+                last = clips[number - 1].speaker
                 if last != clip.speaker or pause > self.joining.utterance:
                     spoken += [speaker_token(order.index(last)), END]
-            whole = len(picks) == 1 and rng.random() < 0.3
+            whole = len(clips) == 1 and rng.random() < 0.3
             audio = clip.waveform.audio if whole else clip.waveform.speech
             parts.append(at_level(audio.astype(np.float32) / 32768.0, loudness + rng.normal(0, 2)))
             if clip.speaker not in order:
                 order.append(clip.speaker)
             tokens += clip.tokens
-            phones += clip.phones
             spoken += clip.tokens
-        spoken += [speaker_token(order.index(self.clips[picks[-1]].speaker)), END, END]
+        if not broken:
+            spoken += [speaker_token(order.index(clips[-1].speaker)), END, END]
         silence = max(0, int(seconds * rate) - sum(len(part) for part in parts))
         before = int(rng.integers(silence + 1))
+        if begun or broken:
+            before, silence = (0, 0 if broken else silence) if begun else (silence, silence)
         audio = self._worsen(rng, np.pad(np.concatenate(parts), (before, silence - before)))
-        return Row(audio, tokens, phones, spoken, " ".join(self.clips[pick].text for pick in picks))
+        known = all(clip.phones or not clip.tokens for clip in clips)
+        phones = [phone for clip in clips for phone in clip.phones] if known else []
+        return Row(audio, tokens, phones, spoken, " ".join(clip.text for clip in clips))
+
+    def _cut(self, rng: np.random.Generator, clips: list[Clip]) -> tuple[list[Clip], bool, bool]:
+        """The clips, now and then the first without its first words and the last without its last ones; whether it is
+        so. Without words or chance nothing is drawn."""
+        least, chance = int(KEPT * self.mel.sample_rate), self.joining.cut_chance
+        begun = broken = False
+        words = clips[0].words
+        if chance and words is not None and len(words.starts) > 1 and rng.random() < chance:
+            places = 1 + np.flatnonzero(words.stops[-1] - words.starts[1:] >= least)
+            if len(places):
+                clips, begun = [clips[0].after(int(rng.choice(places))), *clips[1:]], True
+        words = clips[-1].words
+        if chance and words is not None and len(words.starts) > 1 and rng.random() < chance:
+            places = 1 + np.flatnonzero(words.stops[:-1] - words.starts[0] >= least)
+            if len(places):
+                clips, broken = [*clips[:-1], clips[-1].before(int(rng.choice(places)))], True
+        return clips, begun, broken
 
     def _worsen(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
         options, rate = self.augmentation, self.mel.sample_rate

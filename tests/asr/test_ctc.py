@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from melstate.asr.beam import Beam
-from melstate.asr.ctc import align, best_path, ctc_loss
+from melstate.asr.ctc import align, align_words, best_path, ctc_loss
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.tokens import BLANK, FIRST_PIECE, Tokens
 
@@ -109,6 +109,19 @@ def test_alignment_is_the_likeliest_path_and_monotone(seed):
     assert all(0 < a.probability <= 1 for a in aligned)
 
 
+def test_words_have_the_frames_of_their_pieces():
+    log_probs, ids = random_log_probs(12, 3), LETTERS.encode("ab a b")
+    pieces = align(log_probs, ids)
+    marked = [*ids[:5], 1, *ids[5:], 2, 1]
+    words = align_words(log_probs, marked, LETTERS)
+    assert [LETTERS.decode(piece.token for piece in word) for word in words] == ["ab", "a", "b"]
+    assert [piece for word in words for piece in word] == pieces
+    # a lone boundary spells no word, and two words may be parted by a mark alone
+    a, boundary = LETTERS.encode("a")[1], LETTERS.encode("a")[0]
+    words = align_words(log_probs, [boundary, 1, boundary, a, 1, a], LETTERS)
+    assert [[piece.token for piece in word] for word in words] == [[boundary, a], [a]]
+
+
 def test_alignment_of_nothing_and_of_too_much():
     assert align(random_log_probs(3), []) == []
     with pytest.raises(ValueError, match="3 frames cannot hold 3 tokens and 1 repeats"):
@@ -120,6 +133,17 @@ def test_loss_is_the_negative_log_of_all_paths():
     targets = torch.tensor([[7, 8]])
     loss = ctc_loss(log_probs[None], torch.tensor([5]), targets, torch.tensor([2]))
     assert float(loss) * 2 == pytest.approx(-all_paths(log_probs)[(7, 8)], abs=1e-4)
+
+
+def test_rows_whose_target_is_not_known_count_nothing():
+    log_probs = torch.stack([random_log_probs(5, seed) for seed in (2, 3)])
+    frames, targets, lengths = torch.tensor([5, 5]), torch.tensor([[7, 8], [6, 6]]), torch.tensor([2, 0])
+    first = ctc_loss(log_probs[:1], frames[:1], targets[:1], lengths[:1])
+    assert torch.equal(ctc_loss(log_probs, frames, targets, lengths, torch.tensor([True, False])), first)
+    assert ctc_loss(log_probs, frames, targets, lengths, torch.tensor([False, False])) == 0
+    everything = ctc_loss(log_probs, frames, targets, lengths)
+    assert torch.equal(ctc_loss(log_probs, frames, targets, lengths, torch.tensor([True, True])), everything)
+    assert everything > first
 
 
 def test_best_path_merges_repeats_and_drops_blanks():
