@@ -8,6 +8,7 @@ description: …
 models:                 # acoustic models by name; the first speaks unless another is asked for
   fastspeech: {kind: fastspeech, file: fastspeech.safetensors, sha256: …}
   neural_hmm: {kind: neural_hmm, file: neural_hmm.safetensors, sha256: …}
+    # each may have contrast: {gains: […], means: […], quiet: −8.5}, see melstate.tts.contrast
 vocoder: {kind: source_filter, file: vocoder.safetensors, sha256: …}
 defaults: {gain: 6.0, sentence_pause: 0.2}
 
@@ -27,6 +28,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from melstate.tts.contrast import Contrast
+
 FORMAT = 2
 MANIFEST = "voice.yaml"
 SHIPPED = Path(__file__).parent / "voices"
@@ -41,11 +44,20 @@ class VoiceError(ValueError):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """kind: registry name; file: name inside the folder; sha256: hex digest of the file."""
+    """kind: registry name; file: name inside the folder; sha256: hex digest of the file; contrast: of its mels."""
 
     kind: str
     file: str
     sha256: str
+    contrast: Contrast | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        if self.contrast is None:
+            del values["contrast"]
+        else:
+            values["contrast"] |= {key: list(values["contrast"][key]) for key in ("gains", "means")}
+        return values
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
+        values["models"] = {name: model.to_dict() for name, model in self.models.items()}
+        values["vocoder"] = self.vocoder.to_dict()
         standard = Defaults()
         values["defaults"] = {k: v for k, v in values["defaults"].items() if v != getattr(standard, k)}
         if self.base is None:
@@ -221,7 +235,7 @@ def write(folder: Path, about: Manifest) -> None:
 
     from melstate.vocoders.checkpoint import write_atomic
 
-    text = yaml.safe_dump(about.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(about.to_dict(), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
     write_atomic(folder / MANIFEST, text.encode())
 
 
@@ -262,7 +276,9 @@ def _listing() -> str:
 
 
 def _model_file(path: Path, key: str, values: Any) -> ModelFile:
-    _check_keys(path, f"{key}.", values, ModelFile)
+    _check_keys(path, f"{key}.", values, ModelFile, optional={"contrast"})
+    if values.get("contrast") is not None:
+        values = values | {"contrast": _contrast(path, f"{key}.contrast", values["contrast"])}
     model = ModelFile(**values)
     for part in ("kind", "file", "sha256"):
         if not isinstance(getattr(model, part), str):
@@ -272,6 +288,15 @@ def _model_file(path: Path, key: str, values: Any) -> ModelFile:
     if not re.fullmatch("[0-9a-f]{64}", model.sha256):
         raise VoiceError(f"{path}: {key}.sha256 {model.sha256!r} is not a SHA-256 (64 hex digits)")
     return model
+
+
+def _contrast(path: Path, key: str, values: Any) -> Contrast:
+    _check_keys(path, f"{key}.", values, Contrast)
+    try:
+        lists = {name: tuple(float(value) for value in values[name]) for name in ("gains", "means")}
+        return Contrast(**lists, quiet=float(values["quiet"]))
+    except (TypeError, ValueError) as error:
+        raise VoiceError(f"{path}: {key}: {error}") from error
 
 
 def _check_keys(path: Path, prefix: str, values: Any, kind: type, optional: Set[str] = frozenset()) -> None:

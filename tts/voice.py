@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,6 +17,7 @@ from torch import Tensor
 from melstate.tts import manifest
 from melstate.tts.acoustic import PROSODY, AcousticModel, Controls, Frames, SpeechWarning
 from melstate.tts.audio import Audio, SpokenSentence
+from melstate.tts.contrast import Contrast
 from melstate.tts.manifest import Defaults, Manifest, VoiceError
 from melstate.tts.timeline import Timeline
 from melstate.tts.voice_folder import (
@@ -66,6 +67,7 @@ class Voice:
         description: one line.
         licence_text, card: contents of LICENSE and card.md.
         defaults: how it speaks when nothing is asked.
+        contrast: given to the acoustic model's mels before the vocoder reads them; None for none.
         front_end: text → sentences; melstate.tts.text.FrontEnd() if None.
     Raises: VoiceError: the mel contracts differ, or a default is out of range.
     """
@@ -83,6 +85,7 @@ class Voice:
         licence_text: str,
         card: str = "",
         defaults: Defaults = STANDARD,
+        contrast: Contrast | None = None,
         front_end: FrontEnd | None = None,
     ) -> None:
         if different := acoustic.mel.differences(vocoder.mel):
@@ -101,7 +104,7 @@ class Voice:
         self.name, self.model = name, acoustic.kind if model is None else model
         self.language, self.licence, self.description = language, licence, description
         self.licence_text, self.card, self.defaults = licence_text, card, defaults
-        self.acoustic, self.vocoder = acoustic.eval(), vocoder.eval()
+        self.acoustic, self.vocoder, self.contrast = acoustic.eval(), vocoder.eval(), contrast
         self.front_end = front_end
 
     @property
@@ -157,6 +160,7 @@ class Voice:
             licence_text=(folder / "LICENSE").read_text("utf-8"),
             card=card.read_text("utf-8") if card.is_file() else "",
             defaults=about.defaults,
+            contrast=about.models[model].contrast,
             front_end=front_end,
         )
 
@@ -175,7 +179,7 @@ class Voice:
         if not self.licence.strip() or not self.licence_text.strip():
             raise VoiceError(f"voice '{self.name}': a voice needs a licence and the licence's text")
         folder.mkdir(parents=True, exist_ok=True)
-        models = {self.model: save_model(folder, self.model, self.acoustic, half)}
+        models = {self.model: replace(save_model(folder, self.model, self.acoustic, half), contrast=self.contrast)}
         vocoder = save_model(folder, "vocoder", self.vocoder, half)
         write_atomic(folder / "LICENSE", self.licence_text.encode())
         write_atomic(folder / "card.md", self.card.encode())
@@ -311,6 +315,8 @@ class Voice:
             # not around a yield: inference mode must not leak into the caller's code
             with torch.inference_mode():
                 frames = next(stream, None)
+                if frames is not None and self.contrast is not None:
+                    frames = frames._replace(mel=self.contrast.apply(frames.mel, self.acoustic.mel.floor))
             if frames is None:
                 return
             yield frames
