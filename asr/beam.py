@@ -54,6 +54,8 @@ def add(a: float, b: float) -> float:
 class Beam:
     """Hannun et al. 2014 (arXiv:1408.2873), with the language model applied where words end.
 
+    If the language model has a lexicon, only its words are written.
+
     Attributes:
         tokens: the vocabulary.
         language: scores words; None for none.
@@ -82,9 +84,13 @@ class Beam:
         return kept
 
     def finish(self, prefixes: Sequence[Prefix]) -> list[Prefix]:
-        """The prefixes with their last words and the utterance's end scored, best first."""
+        """The prefixes with their last words and the utterance's end scored, best first.
+
+        Those whose last letters are no word yet are left out; if all are, they lose those letters.
+        """
         done = []
-        for prefix in prefixes:
+        whole = [prefix for prefix in prefixes if self._is_word(prefix.word)]
+        for prefix in whole or [self._without_last(prefix) for prefix in prefixes]:
             prefix = self._close(prefix)
             if self.language and prefix.tokens:
                 end = self.weight * self.language.end(prefix.history)
@@ -114,7 +120,7 @@ class Beam:
                     source = prefix.blank
                 else:
                     source = total
-                if source > NEVER and token >= FIRST_PIECE:
+                if source > NEVER and token >= FIRST_PIECE and self._may_grow(prefix, token):
                     longer = grown.setdefault((*prefix.tokens, token), [NEVER, NEVER, prefix, token])
                     longer[1] = add(longer[1], source + value)
         # The language model is asked only for those that may stay.
@@ -133,11 +139,34 @@ class Beam:
         kept.sort(key=lambda prefix: -prefix.score)
         return kept[: self.width]
 
+    def _letters(self, token: int) -> str:
+        return self.tokens.pieces[token - FIRST_PIECE].replace(BOUNDARY, "")
+
+    def _is_word(self, word: str) -> bool:
+        """Whether a word may end here; no letters at all may."""
+        lexicon = self.language.lexicon if self.language else None
+        return lexicon is None or not word or word in lexicon
+
+    def _may_grow(self, prefix: Prefix, token: int) -> bool:
+        """Whether the token can lead to a word, and leaves one behind if it opens the next."""
+        lexicon = self.language.lexicon if self.language else None
+        if lexicon is None:
+            return True
+        if self.tokens.opens(token):
+            return self._is_word(prefix.word) and lexicon.begins(self._letters(token))
+        return lexicon.begins(prefix.word + self._letters(token))
+
+    def _without_last(self, prefix: Prefix) -> Prefix:
+        """The prefix without the letters of its unfinished word."""
+        tokens = list(prefix.tokens)
+        while tokens and not self.tokens.opens(tokens.pop()):
+            pass
+        return prefix._replace(tokens=tuple(tokens), word="")
+
     def _grow(self, prefix: Prefix, token: int) -> Prefix:
         if self.tokens.opens(token):
             prefix = self._close(prefix)
-        letters = self.tokens.pieces[token - FIRST_PIECE].replace(BOUNDARY, "")
-        return prefix._replace(word=prefix.word + letters)
+        return prefix._replace(word=prefix.word + self._letters(token))
 
     def _close(self, prefix: Prefix) -> Prefix:
         """The prefix with its last word finished."""

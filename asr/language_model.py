@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from melstate.asr.lexicon import Lexicon
 from melstate.vocoders.checkpoint import write_atomic
 
 DISCOUNT = 0.75
@@ -80,10 +81,11 @@ class LanguageModel:
         words: known words; a word's symbol is its place + 1.
         ngram: over those symbols.
         letters: over the letters' places in ALPHABET + 1.
+        lexicon: the words that may be written, seen in sentences or not; None for any.
     """
 
-    def __init__(self, words: Sequence[str], ngram: NGram, letters: NGram) -> None:
-        self.words, self.ngram, self.letters = tuple(words), ngram, letters
+    def __init__(self, words: Sequence[str], ngram: NGram, letters: NGram, lexicon: Lexicon | None = None) -> None:
+        self.words, self.ngram, self.letters, self.lexicon = tuple(words), ngram, letters, lexicon
         self.symbols = {word: number for number, word in enumerate(words, start=1)}
         self._spelled: dict[str, float] = {}
 
@@ -94,14 +96,17 @@ class LanguageModel:
         """Learn from normalised transcripts.
 
         Args:
-            spellings: further words that teach how words are spelled.
+            spellings: a dictionary: it teaches how words are spelled, and no word outside it and the transcripts is
+                written; without it any word is.
         """
         texts = [sentence.split() for sentence in sentences]
         words = sorted({word for text in texts for word in text})
         symbols = {word: number for number, word in enumerate(words, start=1)}
         ngram = NGram.train(([symbols[word] for word in text] for text in texts), order)
-        letters = NGram.train((_letters(word) for word in sorted({*words, *spellings})), letter_order)
-        return cls(words, ngram, letters)
+        further = set(spellings)
+        known = sorted({*words, *further})
+        letters = NGram.train((_letters(word) for word in known), letter_order)
+        return cls(words, ngram, letters, Lexicon(known) if further else None)
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -149,7 +154,9 @@ class LanguageModel:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz of words and counts, whole or not at all."""
-        arrays: dict[str, Any] = {"words": np.frombuffer("\n".join(self.words).encode(), np.uint8)}
+        arrays: dict[str, Any] = {"words": _packed(self.words)}
+        if self.lexicon is not None:
+            arrays["lexicon"] = _packed(self.lexicon.words)
         for name, table in (("words", self.ngram), ("letters", self.letters)):
             grams = sorted(table.counts)
             arrays[f"{name}_grams"] = np.array(grams, np.uint16 if len(self.words) < 65535 else np.uint32)
@@ -167,10 +174,15 @@ class LanguageModel:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 words = bytes(arrays["words"]).decode().split("\n")
+                lexicon = Lexicon(bytes(arrays["lexicon"]).decode().split("\n")) if "lexicon" in arrays else None
                 tables = [_table(arrays, name, path) for name in ("words", "letters")]
         except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a language model ({error}); export it again") from error
-        return cls(words, *tables)
+        return cls(words, tables[0], tables[1], lexicon)
+
+
+def _packed(words: Sequence[str]) -> np.ndarray:
+    return np.frombuffer("\n".join(words).encode(), np.uint8)
 
 
 def _table(arrays: Any, name: str, path: Path) -> NGram:

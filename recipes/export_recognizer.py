@@ -112,7 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("folder", help="the recogniser's folder; it is created, or its files are replaced")
     add("--run", required=True, help="a training run's folder")
     add("--voices", metavar="FILE", help="a trained speaker encoder (.safetensors), for --speakers")
-    add("--spellings", metavar="FILE", help="a pronouncing dictionary whose words teach how words are spelled")
+    add(
+        "--spellings",
+        metavar="FILE",
+        help="a dictionary: with it only its words and those of the transcripts are written",
+    )
     add("--name", help="[a-z0-9_-]; the folder's name by default")
     add("--licence", required=True, help="SPDX identifier")
     add("--licence-file", required=True, help="its text")

@@ -75,6 +75,31 @@ def test_with_a_language_model_the_beam_finds_the_best_sum():
         assert prefix.score == pytest.approx(best[prefix.tokens], abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_with_a_dictionary_only_its_words_are_written(seed):
+    language = LanguageModel.train(["a b"], spellings=["ab", "bba"])
+    log_probs = random_log_probs(5, seed)
+    beam = Beam(LETTERS, language, width=10_000, floor=-1e9, choices=99, weight=0.7, bonus=0.3)
+    allowed = {
+        t: s for t, s in all_paths(log_probs).items() if set(LETTERS.decode(t).split()) <= {"a", "b", "ab", "bba"}
+    }
+    finished = beam.finish(beam.advance(beam.start(), log_probs.numpy()))
+    assert {prefix.tokens for prefix in finished} == set(allowed)
+    for prefix in finished:
+        assert prefix.acoustic == pytest.approx(allowed[prefix.tokens], abs=1e-4)
+
+
+def test_a_word_that_never_ended_is_taken_back():
+    tokens = LETTERS.encode("ab bb")
+    log_probs = torch.full((2 * len(tokens), SIZE), -30.0)
+    for number, token in enumerate(tokens):
+        log_probs[2 * number, token] = log_probs[2 * number + 1, BLANK] = 0.0
+    language = LanguageModel.train(["ab"], spellings=["bba"])
+    beam = Beam(LETTERS, language, width=4, floor=-20.0)
+    finished = beam.finish(beam.advance(beam.start(), log_probs.numpy()))
+    assert LETTERS.decode(finished[0].tokens) == "ab"
+
+
 @pytest.mark.parametrize("cuts", [[12], [1] * 12, [5, 0, 7]])
 def test_any_split_of_the_frames_gives_the_same_beams(cuts):
     log_probs = random_log_probs(12, 1).numpy()

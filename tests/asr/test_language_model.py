@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from melstate.asr.language_model import EDGE, LanguageModel, NGram
+from melstate.asr.lexicon import Lexicon
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat on a mat", "don't sit on the dog"] * 2
 
@@ -43,6 +46,24 @@ def test_it_comes_back_from_its_file(tmp_path):
     again = LanguageModel.load(tmp_path / "lm.npz")
     assert again.perplexity(["the cat sat", "unseen words"]) == model.perplexity(["the cat sat", "unseen words"])
     assert math.isfinite(again.end(again.start))
+
+
+def test_a_dictionary_is_kept_and_closes_the_vocabulary(tmp_path):
+    assert LanguageModel.train(TEXTS).lexicon is None
+    model = LanguageModel.train(TEXTS, spellings=["zebra", "zest"])
+    model.save(tmp_path / "lm.npz")
+    for lexicon in (model.lexicon, LanguageModel.load(tmp_path / "lm.npz").lexicon):
+        assert "zebra" in lexicon and "cat" in lexicon and "zeb" not in lexicon and "" not in lexicon
+        assert lexicon.begins("zeb") and lexicon.begins("") and not lexicon.begins("zebras")
+    with pytest.raises(ValueError, match="no words"):
+        Lexicon([""])
+
+
+@given(st.sets(st.text("abc", min_size=1, max_size=4), min_size=1), st.text("abc", max_size=4))
+def test_a_lexicon_knows_every_beginning(words, letters):
+    lexicon = Lexicon(words)
+    for _ in range(2):
+        assert lexicon.begins(letters) == any(word.startswith(letters) for word in words)
 
 
 def test_other_files_are_refused(tmp_path):
