@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--spellings",
         metavar="FILE",
-        help="a dictionary: with it only its words and those of the transcripts are written",
+        help="a dictionary: no word outside it and the transcripts is written",
     )
     add("--name", help="[a-z0-9_-]; the folder's name by default")
     add("--licence", required=True, help="SPDX identifier")
