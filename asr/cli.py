@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from melstate.asr import package
+from melstate.asr.decoding import METHODS
 from melstate.asr.output import FORMATS, Writer, clock
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--model", default="default", metavar="NAME", help="a shipped model, or the path of a model's folder (with a /)"
     )
+    add(
+        "--method",
+        choices=METHODS,
+        help="ctc: search for the likeliest text; striding: let attention write it down; the model's own by default",
+    )
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
     add(
         "--threads",
@@ -154,6 +160,8 @@ def _listen(args: argparse.Namespace) -> int:
     recognizer = _load(args)
     if args.speakers and not recognizer.can_tell_speakers:
         raise Problem(MODEL, f"model {args.model!r} cannot tell speakers apart")
+    if args.method and args.method not in recognizer.methods:
+        raise Problem(MODEL, f"model {args.model!r} has no attention decoder; it cannot listen by {args.method}")
     with _output(args.output) as out:
         for name in args.files:
             _one(args, recognizer, name, out)
@@ -194,7 +202,7 @@ def _one(args: argparse.Namespace, recognizer: Recognizer, name: str, out: IO[st
 
     try:
         with open_sound(sys.stdin.buffer if name == "-" else Path(name)) as sound:
-            listener = recognizer.listener(sound.sample_rate, speakers=args.speakers)
+            listener = recognizer.listener(sound.sample_rate, speakers=args.speakers, method=args.method)
             write(writer.start())
             for block in sound.blocks:
                 for segment in listener.feed(block):

@@ -38,7 +38,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of model.yaml. files: name → SHA-256; decoding: keyword arguments of listener.Decoding."""
+    """The contents of model.yaml. files: name → SHA-256; decoding: keyword arguments of decoding.Decoding."""
 
     name: str
     language: str

@@ -11,12 +11,15 @@ from typing import IO, Any, cast
 import numpy as np
 
 from melstate.asr import package
+from melstate.asr.beam_listener import BeamListener
+from melstate.asr.decoding import METHODS, Decoding
 from melstate.asr.language_model import LanguageModel
-from melstate.asr.listener import Decoding, Listener, Parts
+from melstate.asr.listener import Listener, Parts
 from melstate.asr.model import SpeechModel
 from melstate.asr.package import Manifest, ModelError
 from melstate.asr.sound import Sound, array_sound, open_sound
 from melstate.asr.speaker_encoder import SpeakerEncoder
+from melstate.asr.striding_listener import StridingListener
 from melstate.asr.tokens import Tokens
 from melstate.asr.transcript import Segment, Transcript
 from melstate.vocoders import checkpoint
@@ -60,6 +63,8 @@ class Recognizer:
                 LanguageModel.load(language) if package.LANGUAGE in manifest.files else None,
                 SpeakerEncoder.load(voices).to(device) if package.VOICES in manifest.files else None,
             )
+            if model.decoder is None and decoding.method == "striding":
+                raise ValueError(f"{folder}: decoding by striding needs an attention decoder, the model has none")
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise ModelError(f"model '{manifest.name}': {error}") from error
         return cls(parts, manifest, decoding)
@@ -86,33 +91,52 @@ class Recognizer:
     def can_tell_speakers(self) -> bool:
         return self.parts.voices is not None
 
-    def listener(self, sample_rate: int, *, speakers: bool = False) -> Listener:
-        """A new stream to feed samples of `sample_rate` Hz to."""
-        return Listener(self.parts, sample_rate, self.decoding, speakers=speakers)
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What `method` may be."""
+        return METHODS if self.parts.model.decoder is not None else METHODS[:1]
+
+    def listener(self, sample_rate: int, *, speakers: bool = False, method: str | None = None) -> Listener:
+        """A new stream to feed samples of `sample_rate` Hz to; see `listen` for the rest."""
+        decoding = self.decoding if method is None else replace(self.decoding, method=method)
+        kind = StridingListener if decoding.method == "striding" else BeamListener
+        return kind(self.parts, sample_rate, decoding, speakers=speakers)
 
     def listen(
-        self, source: str | Path | IO[bytes] | np.ndarray, sample_rate: int | None = None, *, speakers: bool = False
+        self,
+        source: str | Path | IO[bytes] | np.ndarray,
+        sample_rate: int | None = None,
+        *,
+        speakers: bool = False,
+        method: str | None = None,
     ) -> Iterator[Segment]:
         """Segments of a file, a binary stream or an array, in constant memory.
 
         Args:
             sample_rate: of an array, in Hz; files know theirs.
             speakers: tell speakers apart.
-        Raises: FileNotFoundError. SoundError: not audio, or damaged. ValueError: an array without sample rate.
+            method: "ctc" or "striding", see Decoding; the recogniser's own by default.
+        Raises: FileNotFoundError. SoundError: not audio, or damaged. ValueError: an array without sample rate, or
+            speakers or a method that this recogniser has no model for.
         """
         with _sound(source, sample_rate) as sound:
-            listener = self.listener(sound.sample_rate, speakers=speakers)
+            listener = self.listener(sound.sample_rate, speakers=speakers, method=method)
             for block in sound.blocks:
                 yield from listener.feed(block)
             yield from listener.finish()
 
     def transcribe(
-        self, source: str | Path | IO[bytes] | np.ndarray, sample_rate: int | None = None, *, speakers: bool = False
+        self,
+        source: str | Path | IO[bytes] | np.ndarray,
+        sample_rate: int | None = None,
+        *,
+        speakers: bool = False,
+        method: str | None = None,
     ) -> Transcript:
         """All of `listen` at once, and how long the recording was."""
         segments: list[Segment] = []
         with _sound(source, sample_rate) as sound:
-            listener = self.listener(sound.sample_rate, speakers=speakers)
+            listener = self.listener(sound.sample_rate, speakers=speakers, method=method)
             for block in sound.blocks:
                 segments += listener.feed(block)
             segments += listener.finish()

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from melstate.asr.decoding import Decoding
 from melstate.asr.language_model import LanguageModel
-from melstate.asr.listener import Decoding, Parts
+from melstate.asr.listener import Parts
 from melstate.asr.package import Manifest
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.speaker_encoder import SpeakerEncoder
@@ -121,14 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--licence", required=True, help="SPDX identifier")
     add("--licence-file", required=True, help="its text")
     add("--description", required=True, help="one line")
-    add("--decoding", nargs="*", default=[], metavar="KEY=NUMBER", help="settings of melstate.asr.listener.Decoding")
+    add("--decoding", nargs="*", default=[], metavar="KEY=VALUE", help="settings of melstate.asr.decoding.Decoding")
     add("--figures", help="the JSON that melstate evaluate-recognizer wrote, for the card")
     add("--commands", help="a file of the commands that trained it, for the card")
     add("--full", action="store_true", help="store fp32 weights instead of fp16")
     args = parser.parse_args(argv)
     try:
         pairs = dict(pair.split("=", 1) for pair in args.decoding)
-        settings: dict[str, Any] = {key: float(value) for key, value in pairs.items()}
+        settings: dict[str, Any] = {k: v if k == "method" else float(v) for k, v in pairs.items()}
         settings |= {key: int(settings[key]) for key in ("width", "readings") if key in settings}
         decoding = Decoding(**settings)
         data = run_data(args.run)

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from melstate.asr import package
-from melstate.asr.listener import Decoding, Listener
+from melstate.asr.beam_listener import BeamListener
+from melstate.asr.decoding import Decoding
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.scoring import WordErrors, word_errors
 from melstate.recipes.data.clips import Clip
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
 
 def readings(recognizer: Recognizer, clip: Clip, wide: Decoding) -> list[Reading]:
     """What a wide beam makes of one clip taken as one segment; the empty reading if it heard nothing."""
-    listener = Listener(recognizer.parts, recognizer.parts.model.mel.sample_rate, wide)
+    listener = BeamListener(recognizer.parts, recognizer.parts.model.mel.sample_rate, wide)
     listener.feed(np.pad(clip.waveform.audio, (0, recognizer.parts.model.mel.sample_rate)))  # fills the last chunk
     found = listener.readings()
     language = recognizer.parts.language

@@ -2,10 +2,10 @@
 
     python -m melstate.recipes.bench.longform_systems striding MODEL.safetensors audio.wav segments.json words.json
 
-Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file, `product-oracle` the
-same on each turn. The others use the bare model: `ctc` its best CTC path as it streams, `oracle-ctc` that on each turn;
-`oracle` greedy attention on each turn, `chunks` on 30 s at a time with 5 s of overlap, `full` on the whole memory at
-once; `striding` the window that moves by itself.
+Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file by method "ctc",
+`striding` by method "striding", `product-oracle` the first on each turn. The others use the bare model: `ctc` its best
+CTC path as it streams, `oracle-ctc` that on each turn; `oracle` greedy attention on each turn, `chunks` on 30 s at a
+time with 5 s of overlap, `full` on the whole memory at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,6 @@ from torch import Tensor
 from melstate.asr.decoder import Decoder
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import log_mel
-from melstate.asr.striding import Striding
 from melstate.asr.tokens import BLANK, END, FIRST_PIECE
 from melstate.recipes.recognizers import read_model, read_recognizer
 
@@ -180,25 +180,9 @@ def full(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
     yield from bare.words(attention_path(bare, memory))
 
 
-def striding(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
-    bare = Bare(model)
-    stride = Striding(decoder_of(bare), bare.tokens)
-
-    def written() -> Iterator[tuple[int, int]]:
-        state = stride.init_state(next(bare.model.parameters()))
-        for memory in bare.memories(read_blocks(audio, bare.rate)):
-            voiced = 1 - bare.model.token_log_probs(memory)[0, :, BLANK].exp()
-            found, state = stride.advance(state, memory, voiced)
-            yield from found
-        nothing = torch.zeros(1, 0, bare.model.encoder.dim)
-        yield from stride.advance(state, nothing, torch.zeros(0), final=True)[0]
-
-    yield from bare.words(written())
-
-
-def product(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
+def listened(method: str, model: str, audio: Path, segments: Segments) -> Iterator[Word]:
     recogniser = read_recognizer(model)
-    for segment in recogniser.listen(audio, speakers=recogniser.can_tell_speakers):
+    for segment in recogniser.listen(audio, speakers=recogniser.can_tell_speakers, method=method):
         for word in segment.words:
             yield Word(word.text, word.start, word.end, word.speaker)
 
@@ -207,19 +191,19 @@ def product_oracle(model: str, audio: Path, segments: Segments) -> Iterator[Word
     recogniser = read_recognizer(model)
     rate = recogniser.parts.model.mel.sample_rate
     for start, end in segments:
-        for word in recogniser.transcribe(read_audio(audio, rate, start, end), rate).words:
+        for word in recogniser.transcribe(read_audio(audio, rate, start, end), rate, method="ctc").words:
             yield Word(word.text, start + word.start, start + word.end)
 
 
 SYSTEMS: dict[str, Callable[[str, Path, Segments], Iterator[Word]]] = {
-    "product": product,
+    "product": partial(listened, "ctc"),
     "product-oracle": product_oracle,
     "oracle": oracle,
     "oracle-ctc": oracle_ctc,
     "chunks": chunks,
     "full": full,
     "ctc": ctc,
-    "striding": striding,
+    "striding": partial(listened, "striding"),
 }
 
 

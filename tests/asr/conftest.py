@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from melstate.asr.ctc import ctc_loss
+from melstate.asr.decoding import Decoding
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import SPEECH, log_mel
 from melstate.asr.language_model import LanguageModel
-from melstate.asr.listener import Decoding, Parts
+from melstate.asr.listener import Parts
 from melstate.asr.model import SpeechModel
 from melstate.asr.package import Manifest
 from melstate.asr.recognizer import Recognizer

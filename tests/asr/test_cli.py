@@ -1,5 +1,6 @@
 """`transcribe` as a command: clean standard output in every format, one line and a code for every failure."""
 
+import copy
 import io
 import json
 import re
@@ -7,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from melstate.asr import Recognizer
 from melstate.asr.cli import main
 from melstate.asr.output import FORMATS, Writer, clock
 from melstate.asr.transcript import Segment, Word
@@ -85,6 +87,28 @@ def test_stream_shows_partial_words_apart_from_the_result(run, place):
     assert all(line.startswith("…") for line in err.splitlines())
 
 
+def test_methods(run, place, recognizer, monkeypatch):
+    assert run(f"{place}/talk.wav", "--method", "ctc") == (0, "a b\nc\n", "")
+    assert run(f"{place}/silence.wav", "--method", "striding") == (0, "", "")
+    code, out, _ = run(f"{place}/talk.wav", "--method", "striding", "--speakers", "-f", "json")
+    assert code == 0 and json.loads(out)["seconds"] > 2
+    asked = []
+    monkeypatch.setattr(Recognizer, "listener", lambda self, *_, **options: asked.append(options) or 1 / 0)
+    for method in ("striding", "ctc"):
+        run(f"{place}/talk.wav", "--method", method)
+    run(f"{place}/talk.wav")
+    assert [options["method"] for options in asked] == ["striding", "ctc", None]
+
+
+def test_a_model_without_decoder_cannot_stride(place, recognizer, capsys):
+    model = copy.deepcopy(recognizer.parts.model)
+    model.decoder, model.config = None, model.config | {"decoder": None}
+    Recognizer(recognizer.parts._replace(model=model), recognizer.manifest).save(place / "mute", "licence text")
+    assert main([f"{place}/talk.wav", "--model", f"{place}/mute", "--method", "striding", "--threads", "1"]) == 4
+    out, err = capsys.readouterr()
+    assert out == "" and "no attention decoder" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("code", "args"),
     [
@@ -94,6 +118,7 @@ def test_stream_shows_partial_words_apart_from_the_result(run, place):
         (2, ["x.wav", "-o", "x.doc"]),
         (2, ["a.wav", "b.wav", "-f", "srt"]),
         (2, ["x.wav", "--threads", "0"]),
+        (2, ["x.wav", "--method", "guess"]),
         (3, ["{place}/no.wav"]),
         (3, ["{place}/text.wav"]),
         (5, ["{place}/talk.wav", "-o", "{place}/no/out.txt"]),

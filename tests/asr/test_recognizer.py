@@ -9,7 +9,9 @@ import torch
 import yaml
 
 from melstate.asr import Recognizer, package
-from melstate.asr.listener import Decoding, Listener, stretches
+from melstate.asr.beam_listener import BeamListener
+from melstate.asr.decoding import Decoding
+from melstate.asr.listener import stretches
 from melstate.asr.package import ModelError
 from melstate.asr.sound import SoundError
 from melstate.asr.transcript import Word
@@ -119,7 +121,7 @@ def test_memory_does_not_grow(recognizer, speak):
 def test_attention_weighs_readings_as_it_scores_them(recognizer, speak):
     """The share of attention changes the choice exactly as the sum of the scores does."""
     audio, _ = speak(["a", "b"])
-    listener = Listener(recognizer.parts, 16000, Decoding(attention=0.9, pause=9.0))
+    listener = BeamListener(recognizer.parts, 16000, Decoding(attention=0.9, pause=9.0))
     listener.feed(audio)
     prefixes = listener.beam.finish(listener._prefixes)
     memory = listener._memory[:, : listener._seen]

@@ -145,9 +145,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     (place / "words").write_text("zebra  Z IY1\nzebra(2) Z\n'cause  K\n")
     common = ["--run", str(place / "whole"), "--licence", "CC0-1.0", "--licence-file", str(place / "LICENSE")]
     argv = [str(folder), *common, "--description", "Six clips.", "--spellings", str(place / "words"), "--decoding"]
-    assert export_recognizer.main([*argv, "pause=0.5", "width=4"]) == 0
+    assert export_recognizer.main([*argv, "pause=0.5", "width=4", "method=striding"]) == 0
     recognizer = Recognizer.load(folder)
     assert recognizer.decoding.pause == 0.5 and recognizer.decoding.width == 4
+    assert recognizer.decoding.method == "striding"
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0

@@ -1,0 +1,46 @@
+"""How text is found: the settings a recogniser's folder may carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+METHODS = ("ctc", "striding")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is found.
+
+    Attributes:
+        method: "ctc": a CTC beam with language model, weighed by the attention decoder (`beam_listener`); "striding":
+            the attention decoder alone, through a window that moves (`striding_listener`).
+        width: prefixes in the CTC beam.
+        language: weight of the language model. bonus: added for every word.
+        attention: weight of the decoder against CTC when a segment's readings are weighed; 0 leaves it out.
+        readings: how many are weighed.
+        window: seconds that the striding decoder sees at once.
+        pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
+        quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
+        sure: segments whose words are less probable on average are noise.
+        same_voice: cosine from which two stretches are by one speaker.
+    Raises: ValueError: unknown method, or a window shorter than a second.
+    """
+
+    method: str = "ctc"
+    width: int = 16
+    language: float = 0.5
+    bonus: float = 1.0
+    attention: float = 0.4
+    readings: int = 8
+    window: float = 16.0
+    pause: float = 0.6
+    longest: float = 20.0
+    quiet: float = -8.5
+    sure: float = 0.25
+    same_voice: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"decoding: method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.window < 1.0:
+            raise ValueError(f"decoding: window must be at least 1 second, got {self.window}")
