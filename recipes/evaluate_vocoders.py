@@ -176,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--griffin-lim", type=int, metavar="N", help="N iterations of Griffin-Lim, for comparison")
     add("--dev-prompts", type=int, default=40, help="prompts held out by training (default 40)")
     add("--split-seed", type=int, default=1, help="seed of that split (default 1, as in train.yaml)")
+    add("--ids", help="a file of clip ids to use instead of the split")
     add("--limit", type=int, help="use only the first N prompts")
     add("--no-read", action="store_true", help="leave the recogniser out")
     add("--cache", default="runs/evaluate/transcripts.jsonl", help="transcripts by content; '' reads all anew")
@@ -190,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = MelConfig()
     ways: dict[str, Speak] = {"recordings": recording}
     try:
-        utterances = choose(args.corpus, args.dev_prompts, args.split_seed, limit=args.limit)
+        utterances = choose(args.corpus, args.dev_prompts, args.split_seed, args.ids, args.limit)
         if args.griffin_lim:
             ways[f"Griffin-Lim, {args.griffin_lim} iterations"] = griffin_lim(config, args.griffin_lim)
         if args.voice:

@@ -7,6 +7,10 @@ A voice may have several acoustic models; further ones are added to the folder t
 
     python -m melstate.recipes.export tts/voices/kathleen --add --acoustic runs/kathleen-neural_hmm --figures …
 
+and its vocoder can be replaced (the card is then yours to bring up to date):
+
+    python -m melstate.recipes.export tts/voices/kathleen --add --vocoder runs/universal-vocoder
+
 The folder is loaded and spoken with before the command says that it is done.
 """
 
@@ -26,7 +30,7 @@ from melstate.tts import manifest
 from melstate.tts.acoustic import AcousticModel
 from melstate.tts.manifest import Defaults
 from melstate.tts.voice import FrontEnd, Voice
-from melstate.tts.voice_folder import add_model
+from melstate.tts.voice_folder import add_model, replace_vocoder
 from melstate.vocoders.checkpoint import write_atomic
 
 NUMBERS = tuple(field.name for field in fields(Defaults) if field.name != "f0")
@@ -129,13 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--add", action="store_true", help="add the model to the voice that is there, or put it in its namesake's place"
     )
-    add("--acoustic", required=True, help="a run's folder, its .safetensors or its .ckpt")
+    add("--acoustic", help="a run's folder, its .safetensors or its .ckpt")
+    add("--vocoder", help="likewise; with --add in place of the voice's own")
     add("--model", help="what the voice calls the acoustic model, [a-z0-9_-]; its kind by default")
     add("--commands", default="", help="a file of the commands that trained it, for the card")
     add("--figures", help="the JSON that melstate evaluate wrote, for the card")
     add("--full", action="store_true", help="store fp32 weights instead of fp16")
     add = parser.add_argument_group("of a new voice").add_argument
-    add("--vocoder", help="likewise a run's folder, its .safetensors or its .ckpt")
     add("--name", help="[a-z0-9_-]; the folder's name by default")
     add("--language", help="BCP 47; en-US by default")
     add("--licence", help="SPDX identifier of the voice's licence")
@@ -147,11 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         add(_flag(name), type=float, help=f"default {name} of the voice")
     add("--f0", choices=("predicted", "estimated"), help="where the vocoder gets its F0; predicted by default")
     args = parser.parse_args(argv)
-    needed = ("vocoder", "licence", "licence_file", "description")
-    given = [name for name in (*needed, *OPTIONAL) if getattr(args, name) is not None]
-    if args.add and given:
-        parser.error(f"--add keeps the voice as it is; leave out {_flag(given[0])}")
-    if missing := [_flag(name) for name in needed if not args.add and name not in given]:
+    models, needed = ("acoustic", "vocoder"), ("licence", "licence_file", "description")
+    given = [name for name in (*models, *needed, *OPTIONAL) if getattr(args, name) is not None]
+    if args.add and (kept := [name for name in given if name not in models]):
+        parser.error(f"--add keeps the voice as it is; leave out {_flag(kept[0])}")
+    if args.add and not set(models) & set(given):
+        parser.error("--add needs --acoustic, --vocoder or both")
+    if missing := [_flag(name) for name in (*models, *needed) if not args.add and name not in given]:
         parser.error(f"a new voice needs {', '.join(missing)}; --add extends one that is there")
     try:
         size = _add(args) if args.add else _create(args)
@@ -189,8 +195,12 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
-    folder, model = manifest.find(Path(args.folder)), read_acoustic(args.acoustic)
-    records = _records(args)
+    folder = manifest.find(Path(args.folder))
+    if args.vocoder:
+        replace_vocoder(folder, read_vocoder(args.vocoder), half=not args.full)
+    if not args.acoustic:
+        return check(folder, manifest.read(folder).choose())
+    model, records = read_acoustic(args.acoustic), _records(args)
     name = add_model(folder, model, args.model, half=not args.full)
     written = folder / "card.md"
     before = written.read_text("utf-8") if written.is_file() else f"# {manifest.read(folder).name}\n"

@@ -64,6 +64,23 @@ def add_model(folder: str | Path, acoustic: AcousticModel, name: str | None = No
     return name
 
 
+def replace_vocoder(folder: str | Path, vocoder: Vocoder, *, half: bool = True) -> None:
+    """Give the voice in `folder` another vocoder; its acoustic models stay.
+
+    Args:
+        half: store the weights in fp16.
+    Raises: VoiceError: no voice there, or the mel of one of its models is not the vocoder's. ValueError: weights that
+        are not finite.
+    """
+    folder = Path(folder)
+    about = manifest.read(folder)
+    for name, model in about.models.items():
+        acoustic = checkpoint.read(manifest.model_path(folder, about, model))
+        if different := acoustic.mel.differences(vocoder.mel):
+            raise VoiceError(f"voice '{about.name}': mels of model '{name}' and of the vocoder differ: {different}")
+    write_manifest(folder, replace(about, vocoder=save_model(folder, "vocoder", vocoder, half)))
+
+
 def check_model_name(voice: str, model: str) -> None:
     """Raises VoiceError unless `voice` may call an acoustic model so."""
     if not manifest.is_model_name(model):

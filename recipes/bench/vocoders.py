@@ -44,6 +44,7 @@ VOCODERS: dict[str, Callable[[], TiledVocoder]] = {
     "vocos 512x8": Vocos,
     "vocos 256x6": lambda: Vocos(dim=256, layers=6),
     "source_filter": SourceFilter,
+    "source_filter, 4 corrections": lambda: SourceFilter(flat_noise=True, corrections=4),
 }
 PUBLISHED = {"hifigan V1": V1, "hifigan V2": V2, "hifigan V3": V3}
 
@@ -155,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ceiling {dtype}: {found['wall']:.0f} GFLOP/s ({found['processor']:.0f} a processor second)")
     for name in args.vocoders:
         results[name] = found = measure(name, args.seconds, args.chunks, args.runs, args.authors)
-        parts = [f"{name:<18}{found['parameters'] / 1e6:6.2f} M {found['gmac_per_second']:6.2f} GMAC/s"]
+        parts = [f"{name:<28}{found['parameters'] / 1e6:6.2f} M {found['gmac_per_second']:6.2f} GMAC/s"]
         parts += [
             f"{key} {found[key]['wall']:.4f} ({found[key]['processor']:.4f})"
             for key in ("authors", "fp32", "bf16")

@@ -129,6 +129,24 @@ def test_export_adds_a_model_to_a_voice(runs, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_export_replaces_the_vocoder_of_a_voice(runs, capsys):
+    assert exported() == 0
+    before = Voice.load(runs / "voice")
+    other = tiny_voice.TinyVocoder()
+    torch.nn.init.constant_(other.head.bias, 0.01)
+    checkpoint.save(runs / "other.safetensors", other)
+    assert export.main(["voice", "--add", "--vocoder", "other.safetensors"]) == 0
+    after = Voice.load(runs / "voice")
+    assert after.vocoder.head.bias[0].item() == pytest.approx(0.01, abs=1e-4) and after.card == before.card
+    assert torch.equal(after.acoustic.embedding.weight, before.acoustic.embedding.weight)
+    checkpoint.save(runs / "wide.safetensors", tiny_voice.TinyVocoder(mel=MelConfig(hop=300).to_dict()))
+    assert export.main(["voice", "--add", "--vocoder", "wide.safetensors"]) == 1
+    assert "mels of model 'tiny_acoustic' and of the vocoder differ: hop 256 != 300" in capsys.readouterr().err
+    assert Voice.load(runs / "voice").vocoder.mel.hop == 256
+    with pytest.raises(SystemExit):
+        export.main(["voice", "--add"])
+
+
 def test_silent_models_are_not_exported(runs, capsys):
     vocoder = tiny_voice.TinyVocoder()
     torch.nn.init.zeros_(vocoder.head.weight)
