@@ -1,8 +1,9 @@
 """`melstate train FOLDER --from VOICE`: a voice of one's own, from a folder of clips, in one command.
 
-Runs the recipes in turn: align, train the acoustic model (from VOICE's weights), write its teacher-forced mels,
-fine-tune VOICE's vocoder on them, export. Started again with the same name it goes on where it stopped; stages already
-done are skipped. Arguments after `--` are hydra overrides for every stage (`-- trainer.devices=2 data.batch_size=32`).
+Runs the recipes in turn: align, train the acoustic model (from VOICE's weights), fine-tune VOICE's vocoder, export,
+and give the voice the contrast of its recordings. Started again with the same name it goes on where it stopped; stages
+already done are skipped. Arguments after `--` are hydra overrides for every stage
+(`-- trainer.devices=2 data.batch_size=32`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from melstate.recipes import export
+from omegaconf import OmegaConf
+
+from melstate.recipes import export, fit_contrast
 from melstate.recipes.align import align_run
-from melstate.recipes.teacher_force import teacher_force
 from melstate.recipes.train import train
 from melstate.tts import manifest
 from melstate.vocoders import checkpoint
@@ -66,11 +68,8 @@ def train_voice(
     model = about.models[about.choose()]
     start = f"init_from={folder / model.file}"
     acoustic = stage(model.kind, [*corpus, f"trainer.max_steps={steps}", start, *overrides])
-    if not (acoustic / "mels").is_dir():
-        teacher_force(acoustic)
     start = f"init_from={folder / about.vocoder.file}"
-    mels = f"data.predicted_mels={acoustic / 'mels'}"
-    vocoder = stage("vocoder_finetune", [*corpus, f"trainer.max_steps={vocoder_steps}", start, mels, *overrides])
+    vocoder = stage("vocoder_finetune", [*corpus, f"trainer.max_steps={vocoder_steps}", start, *overrides])
     return acoustic, vocoder
 
 
@@ -109,15 +108,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
-    return export.main(
+    folder = given.output or f"voices/{name}"
+    code = export.main(
         [
-            given.output or f"voices/{name}",
+            folder,
             *("--name", name, "--acoustic", str(acoustic), "--vocoder", str(vocoder)),
             *("--licence", given.licence, "--licence-file", given.licence_file),
             *("--description", given.description or f"A voice trained on {given.clips} from {given.base}."),
             *("--data", str(given.clips)),
         ]
     )
+    if code:
+        return code
+    held_out = OmegaConf.load(acoustic / "config.yaml").corpus.dev_prompts
+    return fit_contrast.main([folder, given.clips, "--dev-prompts", str(held_out)])
 
 
 if __name__ == "__main__":

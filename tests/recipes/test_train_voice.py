@@ -25,8 +25,9 @@ def arguments(tmp_path, cache, clips=SPEECH):
 
 def test_six_clips_become_a_voice_and_a_second_call_trains_nothing(tmp_path, speech_cache, capsys):
     assert train_voice.main(arguments(tmp_path, speech_cache)) == 0
-    spoken = Voice.load(tmp_path / "mine").synthesize("Hello.")
-    assert 0.2 < spoken.seconds < 3
+    voice = Voice.load(tmp_path / "mine")
+    assert 0.2 < voice.synthesize("Hello.").seconds < 3
+    assert voice.contrast is not None
     checkpoints = sorted((tmp_path / "runs").glob("*/last.ckpt"))
     stamps = [path.stat().st_mtime_ns for path in checkpoints]
     assert len(checkpoints) == 3

@@ -36,7 +36,7 @@ def check(node):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_compose(name):
-    overrides = [f"experiment={name}"] + (["data.predicted_mels=mels"] if name == "vocoder_finetune" else [])
+    overrides = [f"experiment={name}"]
     with hydra.initialize_config_module("melstate.recipes.configs", version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("train", overrides).task, resolve=True)
     check(config)
