@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from melstate.tts.acoustic import AcousticModel, Batch
 from melstate.tts.text.symbols import VERSION
 from melstate.tts.voice import ACOUSTIC_MODELS, VOCODERS
-from melstate.vocoders import checkpoint, published
+from melstate.vocoders import checkpoint, published, shipped
 from melstate.vocoders.mel import MelConfig
 from melstate.vocoders.vocoder import Vocoder
 
@@ -53,13 +53,14 @@ def read_acoustic(path: str | Path) -> AcousticModel:
 
 
 def read_vocoder(path: str | Path) -> Vocoder:
-    """A vocoder of ours, or, from a file of another suffix, a published HiFi-GAN or MelGAN generator.
+    """A shipped vocoder by name, one of ours, or, from a file of another suffix, a published HiFi-GAN or MelGAN.
 
     Raises: ValueError, FileNotFoundError: unreadable or not a vocoder.
     """
-    if not Path(path).is_dir() and Path(path).suffix not in OURS:
+    path = shipped.find(path)
+    if not path.is_dir() and path.suffix not in OURS:
         return published.read(path)
-    return cast(Vocoder, _read(Path(path), VOCODERS)[0])
+    return cast(Vocoder, _read(path, VOCODERS)[0])
 
 
 def read_aligner(path: str | Path) -> Aligner:

@@ -1,8 +1,8 @@
 """`melstate train FOLDER --from VOICE`: a voice of one's own, from a folder of clips, in one command.
 
-Runs the recipes in turn: align, train the acoustic model (from VOICE's weights), fine-tune VOICE's vocoder, export,
-and give the voice the contrast of its recordings. Started again with the same name it goes on where it stopped; stages
-already done are skipped. Arguments after `--` are hydra overrides for every stage
+Runs the recipes in turn: align, train the acoustic model (from VOICE's weights), fine-tune the speaker-independent
+vocoder, export, and give the voice the contrast of its recordings. Started again with the same name it goes on where it
+stopped; stages already done are skipped. Arguments after `--` are hydra overrides for every stage
 (`-- trainer.devices=2 data.batch_size=32`).
 """
 
@@ -19,7 +19,7 @@ from melstate.recipes import export, fit_contrast
 from melstate.recipes.align import align_run
 from melstate.recipes.train import train
 from melstate.tts import manifest
-from melstate.vocoders import checkpoint
+from melstate.vocoders import checkpoint, shipped
 
 
 def stage(experiment: str, overrides: Sequence[str]) -> Path:
@@ -52,7 +52,7 @@ def train_voice(
 
     Args:
         clips: folder in LJSpeech layout.
-        base: a shipped voice's name or a voice folder, whose weights both models start from.
+        base: a shipped voice's name or a voice folder, from whose weights the acoustic model starts.
         name: of the new voice.
         aligner_steps, steps, vocoder_steps: optimiser steps of the aligner, the acoustic model and the vocoder.
         runs: folder for caches and checkpoints.
@@ -68,7 +68,7 @@ def train_voice(
     model = about.models[about.choose()]
     start = f"init_from={folder / model.file}"
     acoustic = stage(model.kind, [*corpus, f"trainer.max_steps={steps}", start, *overrides])
-    start = f"init_from={folder / about.vocoder.file}"
+    start = f"init_from={shipped.find('universal')}"
     vocoder = stage("vocoder_finetune", [*corpus, f"trainer.max_steps={vocoder_steps}", start, *overrides])
     return acoustic, vocoder
 

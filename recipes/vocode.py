@@ -80,7 +80,7 @@ def read_input(path: Path, config: MelConfig, frames: int) -> tuple[int, Iterato
 def load_vocoder(args: argparse.Namespace) -> Vocoder:
     """The vocoder of --vocoder or --voice. Raises: Problem."""
     try:
-        if args.vocoder is not None:
+        if args.voice is None:
             from melstate.recipes.models import read_vocoder
 
             vocoder = read_vocoder(args.vocoder)
@@ -126,8 +126,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vocode", description="Recording or mel → audio, through a vocoder.")
     parser.add_argument("input", type=Path, metavar="IN", help="wav, flac, ogg or mp3; or .npy with a log-mel")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="wav, flac, ogg or mp3")
-    parser.add_argument("--voice", default="kathleen", help="whose vocoder (default kathleen)")
-    parser.add_argument("--vocoder", metavar="PATH", help="instead: a .safetensors checkpoint or a run's folder")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--vocoder",
+        default="universal",
+        metavar="NAME|PATH",
+        help="a shipped vocoder, a checkpoint, a published generator or a run's folder (default universal)",
+    )
+    choice.add_argument("--voice", help="instead: the vocoder of a voice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--chunk", type=int, default=512, metavar="N", help="frames at a time (default 512)")

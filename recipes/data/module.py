@@ -146,17 +146,26 @@ class VocoderData(SpeechData):
     Args:
         frames: segment length.
         predicted_mels: folder of <id>.npy log-mels (n_mels, T) of an acoustic model, used instead of the recordings'.
+        recorded_too: beside them, not instead.
     """
 
-    def __init__(self, *args: Any, frames: int = 48, predicted_mels: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        frames: int = 48,
+        predicted_mels: str | None = None,
+        recorded_too: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
-        self.frames, self.predicted_mels = frames, predicted_mels
+        self.frames, self.predicted_mels, self.recorded_too = frames, predicted_mels, recorded_too
 
     def load(self, utterances: Sequence[Utterance]) -> list[Clip]:
         clips = super().load(utterances)
         if self.predicted_mels is None:
             return clips
-        return [self._with_predicted_mel(clip, Path(self.predicted_mels) / f"{clip.id}.npy") for clip in clips]
+        predicted = [self._with_predicted_mel(clip, Path(self.predicted_mels) / f"{clip.id}.npy") for clip in clips]
+        return [*clips, *predicted] if self.recorded_too else predicted
 
     @staticmethod
     def _with_predicted_mel(clip: Clip, path: Path) -> Clip:

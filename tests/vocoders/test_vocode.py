@@ -1,15 +1,18 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from melstate.recipes.vocode import main, mel_blocks
-from melstate.vocoders import wav
+from melstate.vocoders import shipped, wav
 from melstate.vocoders.checkpoint import save
 from melstate.vocoders.hifigan import HiFiGAN
 from melstate.vocoders.mel import MelConfig, log_mel
 from melstate.vocoders.source_filter import SourceFilter
+
+SPEECH = Path(__file__).parents[1] / "speech"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,19 @@ def test_recordings_and_mels_become_audio(folder, name, capsys):
         audio, rate = wav.read(out)
         assert rate == 22050 and len(audio) == 86 * 256
     assert "1.00 s of audio" in capsys.readouterr().out
+
+
+def test_the_shipped_vocoder_copies_any_speech_unless_another_is_asked_for(tmp_path, capsys):
+    """A copy comes back close to its own mel; a path is never taken for a name."""
+    source = SPEECH / "wavs" / "arctic_a0098_1592746262.flac"
+    assert main([str(source), "-o", str(tmp_path / "copy.wav")]) == 0
+    copy, original = (torch.from_numpy(wav.read(path, 22050)[0]) for path in (tmp_path / "copy.wav", source))
+    mels = [log_mel(audio[: len(copy)], MelConfig()) for audio in (copy, original)]
+    assert float((mels[0] - mels[1]).abs().mean()) < 0.15
+    assert "universal" in shipped.names() and shipped.find("universal").is_file()
+    assert shipped.find("./universal") == Path("universal") and shipped.find(Path("universal")) == Path("universal")
+    assert main([str(source), "-o", str(tmp_path / "a.wav"), "--vocoder", "./universal"]) == 4
+    assert main([str(source), "-o", str(tmp_path / "a.wav"), "--voice", "kathleen"]) == 0
 
 
 @pytest.mark.parametrize("name", ["hifi", "sf"])
