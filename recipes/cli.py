@@ -17,8 +17,10 @@ COMMANDS = {
         "melstate.recipes.evaluate_recognizer",
         "word errors of a recogniser, and words it invents",
     ),
+    "evaluate-vocoders": ("melstate.recipes.evaluate_vocoders", "compare what vocoders make of recordings"),
     "vocode": ("melstate.recipes.vocode", "a recording or a mel through a vocoder"),
     "export": ("melstate.recipes.export", "make a voice folder of trained models"),
+    "fit-contrast": ("melstate.recipes.fit_contrast", "give a voice's mels the spread of its recordings"),
     "export-recognizer": ("melstate.recipes.export_recognizer", "make a recogniser folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),
 }

@@ -91,3 +91,24 @@ def test_corpora_of_several_rates_are_mixed(ocean, tmp_path):
     cut = round(2 * 8200 / 22050 * (len(power) - 1))
     assert power[cut:].sum() < 1e-3 * power.sum()
     assert torch.isfinite(batch.mel).all()
+
+
+def test_predicted_mels_come_instead_of_the_recordings_or_beside_them(tmp_path):
+    def clips(**options):
+        data = VocoderData([{"folder": str(SPEECH)}], str(tmp_path), 2, frames=16, dev_prompts=0, **options)
+        data.prepare_data()
+        data.setup()
+        return data.train
+
+    recorded = clips()
+    for clip in recorded:
+        np.save(tmp_path / f"{clip.id}.npy", np.full_like(clip.features.mel, -3.0))
+    instead = clips(predicted_mels=str(tmp_path))
+    assert [clip.id for clip in instead] == [clip.id for clip in recorded]
+    assert all((clip.features.mel == -3).all() for clip in instead)
+    both = clips(predicted_mels=str(tmp_path), recorded_too=True)
+    assert sorted(clip.id for clip in both) == sorted(2 * [clip.id for clip in recorded])
+    assert sum(bool((clip.features.mel == -3).all()) for clip in both) == len(recorded)
+    np.save(tmp_path / f"{recorded[0].id}.npy", np.zeros((80, 3), np.float32))
+    with pytest.raises(ValueError, match="write them anew"):
+        clips(predicted_mels=str(tmp_path))
