@@ -151,13 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         add(_flag(name), type=float, help=f"default {name} of the voice")
     add("--f0", choices=("predicted", "estimated"), help="where the vocoder gets its F0; predicted by default")
     args = parser.parse_args(argv)
-    models, needed = ("acoustic", "vocoder"), ("licence", "licence_file", "description")
-    given = [name for name in (*models, *needed, *OPTIONAL) if getattr(args, name) is not None]
-    if args.add and (kept := [name for name in given if name not in models]):
+    parts, needed = ("acoustic", "vocoder"), ("licence", "licence_file", "description")
+    given = [name for name in (*parts, *needed, *OPTIONAL) if getattr(args, name) is not None]
+    if args.add and (kept := [name for name in given if name not in parts]):
         parser.error(f"--add keeps the voice as it is; leave out {_flag(kept[0])}")
-    if args.add and not set(models) & set(given):
+    if args.add and not set(parts) & set(given):
         parser.error("--add needs --acoustic, --vocoder or both")
-    if missing := [_flag(name) for name in (*models, *needed) if not args.add and name not in given]:
+    if missing := [_flag(name) for name in (*parts, *needed) if not args.add and name not in given]:
         parser.error(f"a new voice needs {', '.join(missing)}; --add extends one that is there")
     try:
         size = _add(args) if args.add else _create(args)
