@@ -132,6 +132,8 @@ class SourceFilter(TrunkVocoder):
                 f"source_filter: the trunk looks {ahead} frames ahead, its source {self.overlap // 2}; raise kernel or "
                 "lookahead"
             )
+        if not 0 <= corrections <= 16:
+            raise ValueError(f"source_filter: corrections must be in 0..16, got {corrections}")
         self.teacher, self.flat_noise, self.corrections, self.seed = teacher, flat_noise, corrections, seed
         bins = self.mel.n_fft // 2 + 1
         self.pitch = PitchEstimator(

@@ -182,5 +182,8 @@ def test_checkpoint_round_trip(tmp_path):
 def test_contracts_that_cannot_be_framed_are_refused():
     with pytest.raises(ValueError, match="even multiple"):
         SourceFilter(MelConfig(hop=300).to_dict())
+    for corrections in (-1, 17):
+        with pytest.raises(ValueError, match=f"in 0..16, got {corrections}"):
+            small(corrections=corrections)
     with pytest.raises(ValueError, match="looks 1 frames ahead"):
         small(kernel=3, lookahead=0)
