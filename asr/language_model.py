@@ -124,6 +124,10 @@ class LanguageModel:
         kept = (*history, symbol)[-(self.ngram.order - 1) :] if self.ngram.order > 1 else ()
         return math.log(probability), kept
 
+    def unigram(self, word: str) -> float:
+        """log P(word) after nothing known."""
+        return math.log(self.ngram.probability((), self.symbol(word), self.spelling(word)))
+
     def end(self, history: tuple[int, ...]) -> float:
         """log P(the utterance ends | history)."""
         return math.log(self.ngram.probability(history, EDGE, MOST_MISSING))

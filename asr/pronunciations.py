@@ -1,0 +1,99 @@
+"""Words and how they are spoken, as a tree of phones: words that begin alike share their beginnings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melstate.vocoders.checkpoint import write_atomic
+
+MOST_PHONES = 256
+
+
+class Pronunciations:
+    """Node 0 is the root, before a word's first phone; every other node is a phone after those of its parent.
+
+    Args:
+        words: in any order, without repeats.
+        phones: (nodes,) id of each node's phone, ≥ 1 but for the root's 0.
+        parents: (nodes,) of each node, before it in the order; the root's is 0.
+        ends: (ends, 2) pairs of node and word: where each pronunciation of a word ends.
+    Raises: ValueError: arrays that are no tree of words.
+    """
+
+    def __init__(self, words: Sequence[str], phones: np.ndarray, parents: np.ndarray, ends: np.ndarray) -> None:
+        nodes = len(phones)
+        if nodes < 2 or len(parents) != nodes or ends.ndim != 2 or ends.shape[1] != 2:
+            raise ValueError("pronunciations: phones, parents and ends are no tree of words")
+        if (parents[1:] >= np.arange(1, nodes)).any() or ends[:, 0].max() >= nodes or ends[:, 1].max() >= len(words):
+            raise ValueError("pronunciations: a node comes before its parent, or an end leads nowhere")
+        self.words = tuple(words)
+        self.phones = phones.tolist()
+        self._arrays = (phones, parents, ends)
+        keys = parents[1:].astype(np.int64) * MOST_PHONES + phones[1:]
+        self._children: dict[int, int] = dict(zip(keys.tolist(), range(1, nodes), strict=True))
+        self.ends: dict[int, list[int]] = {}
+        for node, word in ends.tolist():
+            self.ends.setdefault(node, []).append(word)
+
+    @classmethod
+    def build(cls, spoken: Mapping[str, Iterable[Sequence[int]]]) -> Pronunciations:
+        """From words and the phone ids of each of their pronunciations; empty ones are left out."""
+        children: dict[tuple[int, int], int] = {}
+        phones, parents, ends = [0], [0], []
+        words = sorted(word for word, ways in spoken.items() if any(ways))
+        for number, word in enumerate(words):
+            for way in sorted({tuple(way) for way in spoken[word] if way}):
+                node = 0
+                for phone in way:
+                    if not 0 < phone < MOST_PHONES:
+                        raise ValueError(f"pronunciations: phone {phone} of '{word}' is not in 1..{MOST_PHONES - 1}")
+                    if (node, phone) not in children:
+                        children[node, phone] = len(phones)
+                        phones.append(phone)
+                        parents.append(node)
+                    node = children[node, phone]
+                ends.append((node, number))
+        if not words:
+            raise ValueError("pronunciations: no word with a pronunciation")
+        return cls(words, np.array(phones, np.uint8), np.array(parents, np.int32), np.array(ends, np.int32))
+
+    def child(self, node: int, phone: int) -> int | None:
+        """The node that `phone` leads to."""
+        return self._children.get(node * MOST_PHONES + phone)
+
+    def best_below(self, scores: np.ndarray) -> list[float]:
+        """The best score (words,) of the words that each node may still become."""
+        phones, parents, ends = self._arrays
+        best = np.full(len(phones), -np.inf)
+        np.maximum.at(best, ends[:, 0], scores[ends[:, 1]])
+        for node in range(len(phones) - 1, 0, -1):
+            parent = parents[node]
+            if best[node] > best[parent]:
+                best[parent] = best[node]
+        return best.tolist()
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz, whole or not at all."""
+        phones, parents, ends = self._arrays
+        text = np.frombuffer("\n".join(self.words).encode(), np.uint8)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, words=text, phones=phones, parents=parents, ends=ends)
+        write_atomic(path, stream.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Pronunciations:
+        """Raises: FileNotFoundError: no such file. ValueError: no pronunciations in it."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such pronunciations")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found: Any = {name: arrays[name] for name in ("phones", "parents", "ends")}
+                return cls(bytes(arrays["words"]).decode().split("\n"), **found)
+        except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not pronunciations ({error}); export it again") from error

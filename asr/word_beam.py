@@ -1,0 +1,132 @@
+"""Word search over phone probabilities: CTC through a tree of pronunciations, with a language model over words.
+
+Pieces of words are learned by heart from a few hours of speech; phones are not. A hypothesis is a node of the tree
+after some words; those that agree in node and language-model history are one, with the likelier words. The language
+model's best unigram below a node is counted ahead of time, so that long words are not lost before they end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import NamedTuple
+
+import numpy as np
+
+from melstate.asr.beam import NEVER, add
+from melstate.asr.language_model import LanguageModel
+from melstate.asr.pronunciations import Pronunciations
+from melstate.asr.tokens import BLANK
+
+
+class Spoken(NamedTuple):
+    """A hypothesis.
+
+    Attributes:
+        node: where in the tree. history: the language model's. words: finished ones.
+        blank, label: log-probability of all paths to it that end in a blank, or in the node's phone.
+        language: weighted language score of the finished words, word bonus included.
+    """
+
+    node: int
+    history: tuple[int, ...]
+    words: tuple[str, ...]
+    blank: float
+    label: float
+    language: float
+
+    @property
+    def acoustic(self) -> float:
+        return add(self.blank, self.label)
+
+
+@dataclass(frozen=True)
+class WordBeam:
+    """Token passing over a pronunciation tree, with CTC's blanks and repeats.
+
+    Attributes:
+        tree: what can be said. language: scores words.
+        width: hypotheses kept; breadth: how much less likely than the best one may be (natural log).
+        floor: log-probability under which a phone is not tried at a frame.
+        weight: of the language model. bonus: added for every word.
+    """
+
+    tree: Pronunciations
+    language: LanguageModel
+    width: int = 100
+    breadth: float = 12.0
+    floor: float = -7.0
+    weight: float = 0.8
+    bonus: float = 1.0
+    ahead: list[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        unigrams = np.array([self.language.unigram(word) for word in self.tree.words])
+        object.__setattr__(self, "ahead", [self.weight * best for best in self.tree.best_below(unigrams)])
+
+    def start(self) -> list[Spoken]:
+        return [Spoken(0, self.language.start, (), 0.0, NEVER, 0.0)]
+
+    def advance(self, hypotheses: Sequence[Spoken], log_probs: np.ndarray) -> list[Spoken]:
+        """The best hypotheses after the frames of log_probs (S, phones), best first."""
+        kept = list(hypotheses)
+        for frame in log_probs:
+            kept = self._step(kept, frame)
+        return kept
+
+    def finish(self, hypotheses: Sequence[Spoken]) -> list[tuple[tuple[str, ...], float]]:
+        """Word sequences that end here and their scores, best first; none twice."""
+        found: dict[tuple[str, ...], float] = {}
+        for hypothesis in hypotheses:
+            ends = [hypothesis] if hypothesis.node == 0 else list(self._ended(hypothesis))
+            for end in ends:
+                closing = self.weight * self.language.end(end.history) if end.words else 0.0
+                score = end.acoustic + end.language + closing
+                found[end.words] = max(score, found.get(end.words, -math.inf))
+        return sorted(found.items(), key=lambda item: -item[1])
+
+    def _ended(self, hypothesis: Spoken) -> Sequence[Spoken]:
+        """The hypothesis after each word that ends at its node."""
+        ended = []
+        for number in self.tree.ends.get(hypothesis.node, ()):
+            word = self.tree.words[number]
+            score, history = self.language.score(hypothesis.history, word)
+            language = hypothesis.language + self.weight * score + self.bonus
+            ended.append(hypothesis._replace(history=history, words=(*hypothesis.words, word), language=language))
+        return ended
+
+    def _step(self, hypotheses: list[Spoken], frame: np.ndarray) -> list[Spoken]:
+        heard = [(int(phone), float(frame[phone])) for phone in np.flatnonzero(frame > self.floor) if phone != BLANK]
+        blank = float(frame[BLANK])
+        reached: dict[tuple[int, tuple[int, ...]], Spoken] = {}
+
+        def reach(hypothesis: Spoken, node: int, ends_blank: float, ends_label: float) -> None:
+            key = (node, hypothesis.history)
+            made = hypothesis._replace(node=node, blank=ends_blank, label=ends_label)
+            other = reached.get(key)
+            if other is not None:
+                better = made if made.acoustic + made.language > other.acoustic + other.language else other
+                made = better._replace(blank=add(made.blank, other.blank), label=add(made.label, other.label))
+            reached[key] = made
+
+        for hypothesis in hypotheses:
+            node, total = hypothesis.node, hypothesis.acoustic
+            last = self.tree.phones[node]
+            reach(hypothesis, node, total + blank, hypothesis.label + float(frame[last]) if node else NEVER)
+            for origin, root in ((hypothesis, node), *((end, 0) for end in self._ended(hypothesis))):
+                for phone, value in heard:
+                    child = self.tree.child(root, phone)
+                    before = hypothesis.blank if phone == last else total
+                    if child is not None and before > NEVER:
+                        reach(origin, child, NEVER, before + value)
+        ranked = nlargest(
+            self.width,
+            (
+                (item.acoustic + item.language + self.ahead[item.node] * (item.node > 0), n, item)
+                for n, item in enumerate(reached.values())
+            ),
+        )
+        least = ranked[0][0] - self.breadth
+        return [item for score, _, item in ranked if score > least]
