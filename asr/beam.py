@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from melstate.asr.language_model import LanguageModel
+from melstate.asr.reading import Layer, Reading
 from melstate.asr.tokens import BLANK, BOUNDARY, FIRST_PIECE, Tokens
 
 NEVER = -math.inf
@@ -64,6 +65,7 @@ class Beam:
         weight: of the language model. bonus: added for every word.
     """
 
+    layer: ClassVar[Layer] = "pieces"
     tokens: Tokens
     language: LanguageModel | None = None
     width: int = 16
@@ -97,6 +99,15 @@ class Beam:
                 prefix = prefix._replace(language=prefix.language + end)
             done.append(prefix)
         return sorted(done, key=lambda prefix: -prefix.score)
+
+    def readings(self, prefixes: Sequence[Prefix]) -> list[Reading]:
+        """The finished prefixes as words, best first; of several spellings in pieces the best stands for all."""
+        found: dict[tuple[str, ...], Reading] = {}
+        for prefix in self.finish(prefixes):
+            units = tuple(tuple(word) for word in self.tokens.words(prefix.tokens))
+            words = tuple(self.tokens.decode(word) for word in units)
+            found.setdefault(words, Reading(words, units, prefix.acoustic, prefix.language))
+        return list(found.values())
 
     def _step(self, prefixes: list[Prefix], frame: np.ndarray) -> list[Prefix]:
         candidates = np.flatnonzero(frame > self.floor)

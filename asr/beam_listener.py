@@ -1,51 +1,93 @@
-"""Text by CTC: a beam follows the stream; when nothing has been said for a while, the segment ends.
+"""Text by search: a beam follows the stream; when nothing has been said for a while, the segment ends.
 
-Its best readings are weighed again by the attention decoder, its words are aligned, and it is forgotten.
+The beam goes by pieces of words, or by phones through a tree of pronunciations. Its best readings are weighed again by
+the pieces' CTC and by the attention decoder, the words of the best one are aligned, and the segment is forgotten.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from melstate.asr.beam import Beam, Prefix
+from melstate.asr.beam import NEVER, Beam
+from melstate.asr.ctc import align
 from melstate.asr.decoding import Decoding
-from melstate.asr.listener import Listener, Parts
+from melstate.asr.listener import Heard, Listener, Parts, Spoken
+from melstate.asr.reading import Reading, Search
 from melstate.asr.tokens import BLANK, END, FIRST_PIECE
 from melstate.asr.transcript import Segment
+from melstate.asr.word_beam import WordBeam
+
+
+class Weighed(NamedTuple):
+    """A reading and its log-probabilities by the pieces' CTC and by attention; 0 where nobody asked for them."""
+
+    reading: Reading
+    pieces: float
+    attention: float
+
+
+def make_search(parts: Parts, decoding: Decoding) -> Search:
+    """The search that the settings ask for.
+
+    Raises: ValueError: "words" without pronunciations, language model or phone head.
+    """
+    if decoding.method == "words":
+        if parts.spoken is None or parts.language is None or parts.model.phones is None:
+            raise ValueError("method 'words' needs pronunciations, a language model and a phone head; use 'ctc'")
+        return WordBeam(parts.spoken, parts.language, decoding.width, weight=decoding.language, bonus=decoding.bonus)
+    return Beam(
+        parts.tokens,
+        parts.language,
+        width=decoding.width,
+        weight=decoding.language,
+        bonus=decoding.bonus if parts.language else 0.0,
+    )
 
 
 class BeamListener(Listener):
-    """A segment is what lies between two pauses, told by CTC; its words come when it ends."""
+    """A segment is what lies between two pauses, told by CTC; its words come when it ends.
+
+    Args:
+        search: from `make_search` with the same parts and decoding, where it is kept from stream to stream.
+    """
 
     def __init__(
-        self, parts: Parts, sample_rate: int, decoding: Decoding | None = None, *, speakers: bool = False
+        self,
+        parts: Parts,
+        sample_rate: int,
+        decoding: Decoding | None = None,
+        *,
+        speakers: bool = False,
+        search: Search | None = None,
     ) -> None:
         super().__init__(parts, sample_rate, decoding, speakers=speakers)
-        self.beam = Beam(
-            parts.tokens,
-            parts.language,
-            width=self.decoding.width,
-            weight=self.decoding.language,
-            bonus=self.decoding.bonus if parts.language else 0.0,
-        )
+        self.search = make_search(parts, self.decoding) if search is None else search
         self._memory = torch.zeros(1, 0, parts.model.encoder.dim, device=self.device)  # from frame `_first` on
-        self._prefixes = self.beam.start()
+        self._hypotheses = self.search.start()
         self._beamed = self._seen = 0  # frames of the segment that the beam, and the search for its end, have seen
         self._spoken, self._still = False, 0  # whether anything was said, and frames since
 
     @property
     def partial(self) -> str:
-        return self.parts.tokens.decode(self._prefixes[0].tokens) if self._spoken else ""
+        return self.search.readings(self._hypotheses)[0].text if self._spoken else ""
 
-    def _follow(self, memory: Tensor, log_probs: np.ndarray) -> list[Segment]:
+    @property
+    def _layer(self) -> np.ndarray:
+        """What the search goes by."""
+        return self._phones if self.search.layer == "phones" else self._log_probs
+
+    def _follow(self, heard: Heard) -> list[Segment]:
         """Walks the new frames, and closes segments where they end."""
-        self._memory = torch.cat([self._memory, memory], dim=1)
-        self._log_probs = np.concatenate([self._log_probs, log_probs])
+        self._memory = torch.cat([self._memory, heard.memory], dim=1)
+        self._keep(heard)
         segments: list[Segment] = []
         pause, longest = (max(2, round(s / self.frame_seconds)) for s in (self.decoding.pause, self.decoding.longest))
         while self._seen < len(self._log_probs):
@@ -71,8 +113,8 @@ class BeamListener(Listener):
     def _advance(self, frames: int) -> None:
         """Moves the beam to so many frames of the segment, from the start if it is beyond."""
         if frames < self._beamed:
-            self._prefixes, self._beamed = self.beam.start(), 0
-        self._prefixes = self.beam.advance(self._prefixes, self._log_probs[self._beamed : frames])
+            self._hypotheses, self._beamed = self.search.start(), 0
+        self._hypotheses = self.search.advance(self._hypotheses, self._layer[self._beamed : frames])
         self._beamed = frames
 
     def _gap(self) -> int:
@@ -89,50 +131,88 @@ class BeamListener(Listener):
         """Forgets the segment's first frames and walks the rest anew."""
         super()._drop(frames)
         self._memory = self._memory[:, frames:]
-        self._prefixes, self._beamed, self._seen = self.beam.start(), 0, 0
+        self._hypotheses, self._beamed, self._seen = self.search.start(), 0, 0
         self._spoken, self._still = False, 0
 
-    @torch.inference_mode()
     def _close(self, frames: int) -> list[Segment]:
         """What was said in the first frames of the open segment."""
         self._advance(frames)
-        tokens = self._weigh(self.beam.finish(self._prefixes), self._memory[:, :frames])
-        return self._segments(self._timed(tokens, frames))
+        reading = self._choose(self.search.readings(self._hypotheses)[: self.decoding.readings], frames)
+        aligned = iter(align(torch.from_numpy(self._layer[:frames]), list(chain.from_iterable(reading.units))))
+        words = zip(reading.words, reading.units, strict=True)
+        spoken = [Spoken(text, [next(aligned) for _ in units]) for text, units in words]
+        return self._segments(self._timed(spoken, frames))
+
+    def _choose(self, readings: Sequence[Reading], frames: int) -> Reading:
+        """The best reading by search, pieces and attention together."""
+        pieces, attention = self._shares
+        if len(readings) == 1 or not (pieces or attention):
+            return readings[0]
+        weighed = self._weigh(readings, frames, pieces=bool(pieces), attention=bool(attention))
+        return max(weighed, key=lambda one: total(one, pieces, attention)).reading
+
+    @property
+    def _shares(self) -> tuple[float, float]:
+        """The weights of pieces and attention; what searched by pieces has their weight in it."""
+        pieces = self.decoding.pieces if self.search.layer == "phones" else 0.0
+        return pieces, self.decoding.attention if self.parts.model.decoder is not None else 0.0
+
+    def readings(self) -> list[Weighed]:
+        """What the open segment may say, best first by the search, and what everything else says of it."""
+        self._advance(self._seen)
+        found = self.search.readings(self._hypotheses)[: self.decoding.readings]
+        return self._weigh(found, self._seen, pieces=True, attention=self.parts.model.decoder is not None)
 
     @torch.inference_mode()
-    def readings(self) -> list[tuple[tuple[int, ...], float, float]]:
-        """What the open segment may say, best first by CTC and language: tokens, and their log-probabilities by CTC and
-        by the attention decoder (0 without one)."""
-        self._advance(self._seen)
-        prefixes = self.beam.finish(self._prefixes)[: self.decoding.readings]
-        attention = self._attention(prefixes, self._memory[:, : self._seen])
-        return [(p.tokens, p.acoustic, a) for p, a in zip(prefixes, attention, strict=True)]
+    def _weigh(self, readings: Sequence[Reading], frames: int, *, pieces: bool, attention: bool) -> list[Weighed]:
+        by_phones = self.search.layer == "phones"
+        written = [
+            self.parts.tokens.encode(reading.text) if by_phones else list(chain.from_iterable(reading.units))
+            for reading in readings
+        ]
+        nothing = [0.0] * len(readings)
+        by_pieces = self._by_pieces(written, frames) if pieces else nothing
+        by_attention = self._by_attention(written, self._memory[:, :frames]) if attention and frames else nothing
+        return [Weighed(*one) for one in zip(readings, by_pieces, by_attention, strict=True)]
 
-    def _weigh(self, prefixes: Sequence[Prefix], memory: Tensor) -> tuple[int, ...]:
-        """The best reading by CTC, language model and attention together."""
-        share = self.decoding.attention
-        prefixes = prefixes[: self.decoding.readings]
-        if self.parts.model.decoder is None or not share or len(prefixes) == 1:
-            return prefixes[0].tokens
-        attention = self._attention(prefixes, memory)
-        totals = [(1 - share) * p.acoustic + share * a + p.language for p, a in zip(prefixes, attention, strict=True)]
-        return prefixes[int(np.argmax(totals))].tokens
+    def _by_pieces(self, written: Sequence[Sequence[int]], frames: int) -> list[float]:
+        """The log-probability of each text by the pieces' CTC; of those that do not fit, less than any other."""
+        lengths = torch.tensor([len(tokens) for tokens in written])
+        log_probs = torch.from_numpy(self._log_probs[:frames])[:, None].expand(-1, len(written), -1)
+        losses = F.ctc_loss(
+            log_probs, _padded(written), torch.full_like(lengths, frames), lengths, blank=BLANK, reduction="none"
+        )
+        return [-loss if math.isfinite(loss) else NEVER for loss in losses.tolist()]
 
-    def _attention(self, prefixes: Sequence[Prefix], memory: Tensor) -> list[float]:
-        """The decoder's log-probability of each reading and that the utterance ends after it."""
+    def _by_attention(self, written: Sequence[Sequence[int]], memory: Tensor) -> list[float]:
+        """The decoder's log-probability of each text and that the utterance ends after it."""
         decoder = self.parts.model.decoder
-        if decoder is None or not memory.shape[1]:
-            return [0.0] * len(prefixes)
-        lengths = torch.tensor([len(prefix.tokens) + 1 for prefix in prefixes], device=self.device)
-        heard = torch.full((len(prefixes), int(lengths.max())), END, device=self.device)
-        for row, prefix in zip(heard, prefixes, strict=True):
-            row[1 : len(prefix.tokens) + 1] = torch.tensor(prefix.tokens, dtype=torch.long)
-        logits, _, _ = decoder(heard, decoder.window(memory), lengths=lengths)
+        assert decoder is not None
+        lengths = torch.tensor([len(tokens) + 1 for tokens in written], device=self.device)
+        logits, _, _ = decoder(
+            _padded([[END, *t] for t in written]).to(self.device), decoder.window(memory), lengths=lengths
+        )
         scores = logits.float().log_softmax(-1)
         totals = []
-        for row, prefix in enumerate(prefixes):
-            count = len(prefix.tokens)
-            said = scores[row, torch.arange(count), list(prefix.tokens)].sum()
-            ended = scores[row, count, END:FIRST_PIECE].logsumexp(0)  # a speaker's name, or the end
+        for row, tokens in enumerate(written):
+            said = scores[row, torch.arange(len(tokens)), list(tokens)].sum()
+            ended = scores[row, len(tokens), END:FIRST_PIECE].logsumexp(0)  # a speaker's name, or the end
             totals.append(float(said + ended))
         return totals
+
+
+def total(weighed: Weighed, pieces: float, attention: float) -> float:
+    """The score of a reading when pieces and attention have these shares of what was heard."""
+    heard = (1 - pieces - attention) * weighed.reading.acoustic + weighed.reading.language
+    # A share of 0 must not meet a score of minus infinity.
+    return heard + sum(
+        share * score for share, score in ((pieces, weighed.pieces), (attention, weighed.attention)) if share
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """(rows, longest) with END after each."""
+    padded = torch.full((len(rows), max(map(len, rows))), END)
+    for row, tokens in zip(padded, rows, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+    return padded

@@ -100,7 +100,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--method",
         choices=METHODS,
-        help="ctc: search for the likeliest text; striding: let attention write it down; the model's own by default",
+        help="words: search for the likeliest words by their phones; ctc: by pieces of words; striding: let attention "
+        "write it down; the model's own by default",
     )
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
     add(
@@ -160,8 +161,11 @@ def _listen(args: argparse.Namespace) -> int:
     recognizer = _load(args)
     if args.speakers and not recognizer.can_tell_speakers:
         raise Problem(MODEL, f"model {args.model!r} cannot tell speakers apart")
-    if args.method and args.method not in recognizer.methods:
-        raise Problem(MODEL, f"model {args.model!r} has no attention decoder; it cannot listen by {args.method}")
+    if args.method:
+        try:
+            recognizer.check_method(args.method)
+        except ValueError as error:
+            raise Problem(MODEL, f"model {args.model!r}: {error}") from error
     with _output(args.output) as out:
         for name in args.files:
             _one(args, recognizer, name, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-METHODS = ("ctc", "striding")
+METHODS = ("words", "ctc", "striding")
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,14 @@ class Decoding:
     """How text is found.
 
     Attributes:
-        method: "ctc": a CTC beam with language model, weighed by the attention decoder (`beam_listener`); "striding":
-            the attention decoder alone, through a window that moves (`striding_listener`).
-        width: prefixes in the CTC beam.
+        method: "words": a search over phones through a tree of pronunciations, with a language model over words;
+            "ctc": a CTC beam over pieces of words, with language model; the readings of both are weighed by the
+            attention decoder (`beam_listener`); "striding": the attention decoder alone, through a window that moves
+            (`striding_listener`).
+        width: hypotheses in the beam; `words` wants about 100.
         language: weight of the language model. bonus: added for every word.
         attention: weight of the decoder against CTC when a segment's readings are weighed; 0 leaves it out.
+        pieces: weight of the pieces' CTC against the phones' when readings found by `words` are weighed.
         readings: how many are weighed.
         window: seconds that the striding decoder sees at once.
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
@@ -31,6 +34,7 @@ class Decoding:
     language: float = 0.5
     bonus: float = 1.0
     attention: float = 0.4
+    pieces: float = 0.0
     readings: int = 8
     window: float = 16.0
     pause: float = 0.6

@@ -75,7 +75,7 @@ class NGram:
 
 
 class LanguageModel:
-    """Natural-log probabilities of words given the words before; unseen words by their letters.
+    """Natural-log probabilities of words given the words before; unseen words by how common they are, or their letters.
 
     Args:
         words: known words; a word's symbol is its place + 1.
@@ -91,22 +91,31 @@ class LanguageModel:
 
     @classmethod
     def train(
-        cls, sentences: Iterable[str], order: int = 3, letter_order: int = 5, spellings: Iterable[str] = ()
+        cls,
+        sentences: Iterable[str],
+        order: int = 3,
+        letter_order: int = 5,
+        spellings: Iterable[str] = (),
+        frequencies: Mapping[str, float] | None = None,
     ) -> LanguageModel:
         """Learn from normalised transcripts.
 
         Args:
             spellings: a dictionary: it teaches how words are spelled, and no word outside it and the transcripts is
                 written; without it any word is.
+            frequencies: how often words of the dictionary are used, on any scale; see Lexicon.
+        Raises: ValueError: frequencies without spellings.
         """
         texts = [sentence.split() for sentence in sentences]
         words = sorted({word for text in texts for word in text})
         symbols = {word: number for number, word in enumerate(words, start=1)}
         ngram = NGram.train(([symbols[word] for word in text] for text in texts), order)
         further = set(spellings)
+        if frequencies is not None and not further:
+            raise ValueError("language model: frequencies are of a dictionary's words; give its spellings too")
         known = sorted({*words, *further})
         letters = NGram.train((_letters(word) for word in known), letter_order)
-        return cls(words, ngram, letters, Lexicon(known) if further else None)
+        return cls(words, ngram, letters, Lexicon(known, frequencies) if further else None)
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -120,17 +129,22 @@ class LanguageModel:
     def score(self, history: tuple[int, ...], word: str) -> tuple[float, tuple[int, ...]]:
         """log P(word | history), and the history with the word."""
         symbol = self.symbol(word)
-        probability = self.ngram.probability(history, symbol, self.spelling(word))
+        probability = self.ngram.probability(history, symbol, self.base(word))
         kept = (*history, symbol)[-(self.ngram.order - 1) :] if self.ngram.order > 1 else ()
         return math.log(probability), kept
 
     def unigram(self, word: str) -> float:
         """log P(word) after nothing known."""
-        return math.log(self.ngram.probability((), self.symbol(word), self.spelling(word)))
+        return math.log(self.ngram.probability((), self.symbol(word), self.base(word)))
 
     def end(self, history: tuple[int, ...]) -> float:
         """log P(the utterance ends | history)."""
         return math.log(self.ngram.probability(history, EDGE, MOST_MISSING))
+
+    def base(self, word: str) -> float:
+        """The probability of a word that no sentence had."""
+        common = self.lexicon.probabilities.get(word) if self.lexicon else None
+        return self.spelling(word) if common is None else common
 
     def spelling(self, word: str) -> float:
         """The probability of a word by its letters."""
@@ -161,6 +175,9 @@ class LanguageModel:
         arrays: dict[str, Any] = {"words": _packed(self.words)}
         if self.lexicon is not None:
             arrays["lexicon"] = _packed(self.lexicon.words)
+            if self.lexicon.probabilities:
+                common = [self.lexicon.probabilities[word] for word in self.lexicon.words]
+                arrays["common"] = np.log(common).astype(np.float16)  # 0.4 % of a logarithm of 8
         for name, table in (("words", self.ngram), ("letters", self.letters)):
             grams = sorted(table.counts)
             arrays[f"{name}_grams"] = np.array(grams, np.uint16 if len(self.words) < 65535 else np.uint32)
@@ -178,7 +195,7 @@ class LanguageModel:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 words = bytes(arrays["words"]).decode().split("\n")
-                lexicon = Lexicon(bytes(arrays["lexicon"]).decode().split("\n")) if "lexicon" in arrays else None
+                lexicon = _lexicon(arrays) if "lexicon" in arrays else None
                 tables = [_table(arrays, name, path) for name in ("words", "letters")]
         except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a language model ({error}); export it again") from error
@@ -187,6 +204,14 @@ class LanguageModel:
 
 def _packed(words: Sequence[str]) -> np.ndarray:
     return np.frombuffer("\n".join(words).encode(), np.uint8)
+
+
+def _lexicon(arrays: Any) -> Lexicon:
+    words = bytes(arrays["lexicon"]).decode().split("\n")
+    if "common" not in arrays:
+        return Lexicon(words)
+    common = np.exp(arrays["common"].astype(np.float64)).tolist()
+    return Lexicon(words, dict(zip(words, common, strict=True)))
 
 
 def _table(arrays: Any, name: str, path: Path) -> NGram:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melstate.asr.ctc import align_words
+from melstate.asr.ctc import Aligned
 from melstate.asr.decoding import Decoding
 from melstate.asr.diarization import SpeakerTracker
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import log_mel
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.model import SpeechModel
+from melstate.asr.pronunciations import Pronunciations
 from melstate.asr.sound import Resampler, mono
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.asr.tokens import BLANK, Tokens
@@ -39,6 +40,32 @@ class Parts(NamedTuple):
     tokens: Tokens
     language: LanguageModel | None = None
     voices: SpeakerEncoder | None = None
+    spoken: Pronunciations | None = None
+
+
+class Heard(NamedTuple):
+    """Frames of speech.
+
+    Attributes:
+        memory: (1, n, D). pieces, phones: (n, V) and (n, P) CTC log-probabilities with silence blanked; P is 0 where
+            nothing goes by phones.
+    """
+
+    memory: Tensor
+    pieces: np.ndarray
+    phones: np.ndarray
+
+    def chunks(self, size: int) -> Iterator[Heard]:
+        for start in range(0, len(self.pieces), size):
+            part = slice(start, start + size)
+            yield Heard(self.memory[:, part], self.pieces[part], self.phones[part])
+
+
+class Spoken(NamedTuple):
+    """A word and the frames of its pieces or phones."""
+
+    text: str
+    units: Sequence[Aligned]
 
 
 class Listener(ABC):
@@ -70,6 +97,9 @@ class Listener(ABC):
         # the open segment: CTC and audio from frame `_first` on
         self._first = 0
         self._log_probs = np.zeros((0, len(parts.tokens)), np.float32)
+        by_phones = parts.model.phones if self.decoding.method == "words" else None
+        self._phone_head = by_phones
+        self._phones = np.zeros((0, by_phones.out_features if by_phones is not None else 0), np.float32)
         self._voices = SpeakerTracker(parts.voices.dim, self.decoding.same_voice) if speakers and parts.voices else None
         self._tracked = self._voices.start() if self._voices else None
         self._audio = np.zeros(0, np.float32)
@@ -85,8 +115,8 @@ class Listener(ABC):
         """Words of the segment that is still open; they may change."""
 
     @abstractmethod
-    def _follow(self, memory: Tensor, log_probs: np.ndarray) -> list[Segment]:
-        """The segments that end with the next frames: memory (1, n, D), and CTC (n, V) with silence blanked."""
+    def _follow(self, heard: Heard) -> list[Segment]:
+        """The segments that end with the next frames."""
 
     @abstractmethod
     def _rest(self) -> list[Segment]:
@@ -125,36 +155,38 @@ class Listener(ABC):
         self._quiet_mels = loudest[frames * FACTOR :]
         if not frames:
             return []
-        log_probs = model.token_log_probs(memory.values)[0].cpu().numpy()
-        heard = torch.nn.functional.pad(
+        loud = torch.nn.functional.pad(
             loudest[: frames * FACTOR], (0, max(0, frames * FACTOR - len(loudest))), value=NEVER
         )
-        silent = (heard.reshape(-1, FACTOR).amax(1) < self.decoding.quiet).numpy()
-        log_probs[silent] = NEVER
-        log_probs[silent, BLANK] = 0.0
-        return self._follow(memory.values, log_probs)
+        silent = (loud.reshape(-1, FACTOR).amax(1) < self.decoding.quiet).numpy()
+        pieces, phones = model.token_log_probs(memory.values)[0].cpu().numpy(), np.zeros((frames, 0), np.float32)
+        if self._phone_head is not None:
+            phones = self._phone_head(memory.tapped).float().log_softmax(-1)[0].cpu().numpy()
+        for log_probs in (pieces, phones):
+            log_probs[silent] = NEVER
+            log_probs[silent, BLANK : BLANK + 1] = 0.0
+        return self._follow(Heard(memory.values, pieces, phones))
+
+    def _keep(self, heard: Heard) -> None:
+        """Adds the frames to those of the open segment."""
+        self._log_probs = np.concatenate([self._log_probs, heard.pieces])
+        self._phones = np.concatenate([self._phones, heard.phones])
 
     def _drop(self, frames: int) -> None:
         """Forgets the first frames that are kept."""
         self._first += frames
-        self._log_probs = self._log_probs[frames:]
+        self._log_probs, self._phones = self._log_probs[frames:], self._phones[frames:]
         self._audio = self._audio[frames * FACTOR * self.parts.model.mel.hop :]
 
-    def _timed(self, tokens: Sequence[int], frames: int) -> list[Word]:
-        """The words that tokens spell, timed within so many of the frames that are kept.
-
-        Raises: ValueError: the tokens need more frames.
-        """
-        log_probs = self._log_probs[:frames]
-        spoken = align_words(torch.from_numpy(log_probs), tokens, self.parts.tokens)
+    def _timed(self, spoken: Sequence[Spoken], frames: int) -> list[Word]:
+        """The words with their times, when they were aligned within so many of the frames that are kept."""
         words: list[Word] = []
         trail = round(TRAIL / self.frame_seconds)
-        for number, said in enumerate(spoken):
-            following = spoken[number + 1][0].start if number + 1 < len(spoken) else len(log_probs)
-            stop = min(said[-1].stop + trail, max(following, said[-1].stop))
-            probability = math.exp(sum(math.log(max(piece.probability, 1e-9)) for piece in said) / len(said))
-            start, end = ((self._first + frame) * self.frame_seconds for frame in (said[0].start, stop))
-            text = self.parts.tokens.decode(piece.token for piece in said)
+        for number, (text, units) in enumerate(spoken):
+            following = spoken[number + 1].units[0].start if number + 1 < len(spoken) else frames
+            stop = min(units[-1].stop + trail, max(following, units[-1].stop))
+            probability = math.exp(sum(math.log(max(unit.probability, 1e-9)) for unit in units) / len(units))
+            start, end = ((self._first + frame) * self.frame_seconds for frame in (units[0].start, stop))
             words.append(Word(text, start, min(end, max(self.seconds, start)), probability))
         return words
 

@@ -1,4 +1,5 @@
-"""A recogniser's folder: model.yaml with hashes and decoding settings, weights, vocabulary, language model, licence.
+"""A recogniser's folder: model.yaml with hashes and decoding settings, weights, vocabulary, language model,
+pronunciations, speaker encoder, licence.
 
     format: 1
     name: default
@@ -27,7 +28,8 @@ MANIFEST = "model.yaml"
 SHIPPED = Path(__file__).parent / "models"
 NAME = re.compile(r"[a-z0-9_-]{1,64}")  # used with fullmatch: no dots, slashes, percent signs, NULs, newlines
 MODEL, LANGUAGE, VOICES, LICENCE, CARD = "model.safetensors", "language.npz", "voices.safetensors", "LICENSE", "card.md"
-FILES = (MODEL, LANGUAGE, VOICES, LICENCE, CARD)
+PRONUNCIATIONS = "pronunciations.npz"
+FILES = (MODEL, LANGUAGE, PRONUNCIATIONS, VOICES, LICENCE, CARD)
 NEEDED = (MODEL, LICENCE)
 LARGEST = 65536  # bytes of model.yaml
 

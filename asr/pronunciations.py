@@ -32,7 +32,7 @@ class Pronunciations:
         if (parents[1:] >= np.arange(1, nodes)).any() or ends[:, 0].max() >= nodes or ends[:, 1].max() >= len(words):
             raise ValueError("pronunciations: a node comes before its parent, or an end leads nowhere")
         self.words = tuple(words)
-        self.phones = phones.tolist()
+        self.phones, self._parents = phones.tolist(), parents.tolist()
         self._arrays = (phones, parents, ends)
         keys = parents[1:].astype(np.int64) * MOST_PHONES + phones[1:]
         self._children: dict[int, int] = dict(zip(keys.tolist(), range(1, nodes), strict=True))
@@ -65,6 +65,14 @@ class Pronunciations:
     def child(self, node: int, phone: int) -> int | None:
         """The node that `phone` leads to."""
         return self._children.get(node * MOST_PHONES + phone)
+
+    def phones_to(self, node: int) -> tuple[int, ...]:
+        """The phones from a word's beginning to the node."""
+        phones: list[int] = []
+        while node:
+            phones.append(self.phones[node])
+            node = self._parents[node]
+        return tuple(reversed(phones))
 
     def best_below(self, scores: np.ndarray) -> list[float]:
         """The best score (words,) of the words that each node may still become."""

@@ -11,12 +11,14 @@ from typing import IO, Any, cast
 import numpy as np
 
 from melstate.asr import package
-from melstate.asr.beam_listener import BeamListener
+from melstate.asr.beam_listener import BeamListener, make_search
 from melstate.asr.decoding import METHODS, Decoding
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.listener import Listener, Parts
 from melstate.asr.model import SpeechModel
 from melstate.asr.package import Manifest, ModelError
+from melstate.asr.pronunciations import Pronunciations
+from melstate.asr.reading import Search
 from melstate.asr.sound import Sound, array_sound, open_sound
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.asr.striding_listener import StridingListener
@@ -40,6 +42,7 @@ class Recognizer:
 
     def __init__(self, parts: Parts, manifest: Manifest, decoding: Decoding | None = None) -> None:
         self.parts, self.manifest, self.decoding = parts, manifest, decoding or Decoding()
+        self._searches: dict[Decoding, Search] = {}
 
     @classmethod
     def load(cls, name_or_path: str | Path = "default", device: str = "cpu") -> Recognizer:
@@ -54,7 +57,7 @@ class Recognizer:
             saved = checkpoint.read(folder / package.MODEL)
             model = cast(SpeechModel, checkpoint.build(saved, KINDS))
             tokens = Tokens.from_dict(saved.extra.get("tokens", {}))
-            language, voices = folder / package.LANGUAGE, folder / package.VOICES
+            language, voices, spoken = (folder / n for n in (package.LANGUAGE, package.VOICES, package.PRONUNCIATIONS))
             if len(tokens) != model.config["tokens"]:
                 raise ValueError(f"{folder}: {len(tokens)} tokens, the model was trained on {model.config['tokens']}")
             parts = Parts(
@@ -62,12 +65,17 @@ class Recognizer:
                 tokens,
                 LanguageModel.load(language) if package.LANGUAGE in manifest.files else None,
                 SpeakerEncoder.load(voices).to(device) if package.VOICES in manifest.files else None,
+                Pronunciations.load(spoken) if package.PRONUNCIATIONS in manifest.files else None,
             )
-            if model.decoder is None and decoding.method == "striding":
-                raise ValueError(f"{folder}: decoding by striding needs an attention decoder, the model has none")
+            if parts.spoken and max(parts.spoken.phones) >= model.config["phones"]:
+                raise ValueError(
+                    f"{spoken}: phones up to {max(parts.spoken.phones)}, the model knows {model.config['phones']}"
+                )
+            recognizer = cls(parts, manifest, decoding)
+            recognizer.check_method(decoding.method)
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise ModelError(f"model '{manifest.name}': {error}") from error
-        return cls(parts, manifest, decoding)
+        return recognizer
 
     def save(self, folder: str | Path, licence_text: str, card: str = "", *, half: bool = True) -> None:
         """Write the folder; `load` gives the same recogniser (weights rounded to fp16 if `half`)."""
@@ -75,9 +83,15 @@ class Recognizer:
         folder.mkdir(parents=True, exist_ok=True)
         extra = {"tokens": self.parts.tokens.to_dict()}
         checkpoint.save(folder / package.MODEL, self.parts.model, half=half, extra=extra)
-        for name, part in ((package.LANGUAGE, self.parts.language), (package.VOICES, self.parts.voices)):
+        parts = self.parts
+        named = (
+            (package.LANGUAGE, parts.language),
+            (package.PRONUNCIATIONS, parts.spoken),
+            (package.VOICES, parts.voices),
+        )
+        for name, part in named:
             (folder / name).unlink(missing_ok=True)
-            if isinstance(part, LanguageModel):
+            if isinstance(part, LanguageModel | Pronunciations):
                 part.save(folder / name)
             elif part is not None:
                 checkpoint.save(folder / name, part, half=half)
@@ -94,13 +108,28 @@ class Recognizer:
     @property
     def methods(self) -> tuple[str, ...]:
         """What `method` may be."""
-        return METHODS if self.parts.model.decoder is not None else METHODS[:1]
+        parts = self.parts
+        by_words = parts.spoken is not None and parts.language is not None and parts.model.phones is not None
+        able = {"words": by_words, "ctc": True, "striding": parts.model.decoder is not None}
+        return tuple(method for method in METHODS if able[method])
+
+    def check_method(self, method: str) -> None:
+        """Raises ValueError: unknown, or nothing here to listen with that way."""
+        Decoding(method=method)
+        if method not in self.methods:
+            needs = {"words": "pronunciations and a phone head", "striding": "an attention decoder"}[method]
+            raise ValueError(f"method '{method}' needs {needs}; this recogniser has {', '.join(self.methods)}")
 
     def listener(self, sample_rate: int, *, speakers: bool = False, method: str | None = None) -> Listener:
         """A new stream to feed samples of `sample_rate` Hz to; see `listen` for the rest."""
         decoding = self.decoding if method is None else replace(self.decoding, method=method)
-        kind = StridingListener if decoding.method == "striding" else BeamListener
-        return kind(self.parts, sample_rate, decoding, speakers=speakers)
+        self.check_method(decoding.method)
+        if decoding.method == "striding":
+            return StridingListener(self.parts, sample_rate, decoding, speakers=speakers)
+        if decoding not in self._searches:
+            self._searches[decoding] = make_search(self.parts, decoding)
+        search = self._searches[decoding]
+        return BeamListener(self.parts, sample_rate, decoding, speakers=speakers, search=search)
 
     def listen(
         self,
@@ -115,7 +144,7 @@ class Recognizer:
         Args:
             sample_rate: of an array, in Hz; files know theirs.
             speakers: tell speakers apart.
-            method: "ctc" or "striding", see Decoding; the recogniser's own by default.
+            method: "words", "ctc" or "striding", see Decoding; the recogniser's own by default.
         Raises: FileNotFoundError. SoundError: not audio, or damaged. ValueError: an array without sample rate, or
             speakers or a method that this recogniser has no model for.
         """

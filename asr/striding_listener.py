@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from melstate.asr.ctc import align_words
 from melstate.asr.decoding import Decoding
-from melstate.asr.listener import Listener, Parts, stretches
+from melstate.asr.listener import Heard, Listener, Parts, Spoken, stretches
 from melstate.asr.striding import Striding, Written
 from melstate.asr.tokens import BLANK, FIRST_PIECE
 from melstate.asr.transcript import Segment, Word
@@ -38,23 +38,20 @@ class StridingListener(Listener):
     def partial(self) -> str:
         return self.parts.tokens.decode(written.token for written in self._written)
 
-    def _follow(self, memory: Tensor, log_probs: np.ndarray) -> list[Segment]:
+    def _follow(self, heard: Heard) -> list[Segment]:
         # One chunk at a time, so that it does not matter how many come at once.
-        chunk = self.parts.model.encoder.chunk
-        segments: list[Segment] = []
-        for start in range(0, len(log_probs), chunk):
-            segments += self._advance(memory[:, start : start + chunk], log_probs[start : start + chunk])
-        return segments
+        chunks = heard.chunks(self.parts.model.encoder.chunk)
+        return [segment for chunk in chunks for segment in self._advance(chunk)]
 
     def _rest(self) -> list[Segment]:
-        return self._advance(self._state.memory[:, :0], self._log_probs[:0], final=True)
+        return self._advance(Heard(self._state.memory[:, :0], self._log_probs[:0], self._phones[:0]), final=True)
 
     @torch.inference_mode()
-    def _advance(self, memory: Tensor, log_probs: np.ndarray, *, final: bool = False) -> list[Segment]:
-        self._log_probs = np.concatenate([self._log_probs, log_probs])
-        voiced = torch.from_numpy(1 - np.exp(log_probs[:, BLANK])).to(self._state.voiced)
+    def _advance(self, heard: Heard, *, final: bool = False) -> list[Segment]:
+        self._keep(heard)
+        voiced = torch.from_numpy(1 - np.exp(heard.pieces[:, BLANK])).to(self._state.voiced)
         before = self._state.start
-        written, self._state = self.striding.advance(self._state, memory, voiced, final=final)
+        written, self._state = self.striding.advance(self._state, heard.memory, voiced, final=final)
         self._written += written
         return self._settle(final) if final or self._state.start > before else []
 
@@ -69,7 +66,7 @@ class StridingListener(Listener):
         # Beyond what was written there may be words that were heard but are not written yet.
         frames = len(self._log_probs) if final else max(0, max(max(places) + reach, left) - self._first)
         try:
-            words = self._timed([written.token for written in self._written], frames)
+            words = self._timed(self._aligned(frames), frames)
         except ValueError:  # more text than CTC finds frames for
             words = []
         if not words:
@@ -81,6 +78,12 @@ class StridingListener(Listener):
         segments = [segment for group in closed for segment in self._segments(group)]
         self._forget(words, sum(map(len, closed)))
         return segments
+
+    def _aligned(self, frames: int) -> list[Spoken]:
+        """The words that were written, by the pieces' CTC. Raises ValueError: they need more frames."""
+        tokens, log_probs = self.parts.tokens, torch.from_numpy(self._log_probs[:frames])
+        words = align_words(log_probs, [written.token for written in self._written], tokens)
+        return [Spoken(tokens.decode(piece.token for piece in word), word) for word in words]
 
     def _closed(self, words: list[Word], left: float) -> list[list[Word]]:
         """The words of finished segments, when nothing will be written before `left` seconds."""

@@ -7,17 +7,17 @@ model's best unigram below a node is counted ahead of time, so that long words a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from melstate.asr.beam import NEVER, add
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.pronunciations import Pronunciations
+from melstate.asr.reading import Layer, Reading
 from melstate.asr.tokens import BLANK
 
 
@@ -25,14 +25,15 @@ class Spoken(NamedTuple):
     """A hypothesis.
 
     Attributes:
-        node: where in the tree. history: the language model's. words: finished ones.
+        node: where in the tree. history: the language model's.
+        ends: the node and the number of each finished word.
         blank, label: log-probability of all paths to it that end in a blank, or in the node's phone.
         language: weighted language score of the finished words, word bonus included.
     """
 
     node: int
     history: tuple[int, ...]
-    words: tuple[str, ...]
+    ends: tuple[tuple[int, int], ...]
     blank: float
     label: float
     language: float
@@ -53,6 +54,7 @@ class WordBeam:
         weight: of the language model. bonus: added for every word.
     """
 
+    layer: ClassVar[Layer] = "phones"
     tree: Pronunciations
     language: LanguageModel
     width: int = 100
@@ -76,16 +78,21 @@ class WordBeam:
             kept = self._step(kept, frame)
         return kept
 
-    def finish(self, hypotheses: Sequence[Spoken]) -> list[tuple[tuple[str, ...], float]]:
-        """Word sequences that end here and their scores, best first; none twice."""
-        found: dict[tuple[str, ...], float] = {}
-        for hypothesis in hypotheses:
-            ends = [hypothesis] if hypothesis.node == 0 else list(self._ended(hypothesis))
-            for end in ends:
-                closing = self.weight * self.language.end(end.history) if end.words else 0.0
-                score = end.acoustic + end.language + closing
-                found[end.words] = max(score, found.get(end.words, -math.inf))
-        return sorted(found.items(), key=lambda item: -item[1])
+    def readings(self, hypotheses: Sequence[Spoken]) -> list[Reading]:
+        """What was said if it ends here, best first; of several pronunciations the best stands for all.
+
+        Hypotheses in the middle of a word are left out; if all are, they lose that word.
+        """
+        whole = [end for spoken in hypotheses for end in ([spoken] if spoken.node == 0 else self._ended(spoken))]
+        found: dict[tuple[str, ...], Reading] = {}
+        for spoken in whole or hypotheses:
+            closing = self.weight * self.language.end(spoken.history) if spoken.ends else 0.0
+            words = tuple(self.tree.words[number] for _, number in spoken.ends)
+            other = found.get(words)
+            if other is None or other.score < spoken.acoustic + spoken.language + closing:
+                phones = tuple(self.tree.phones_to(node) for node, _ in spoken.ends)
+                found[words] = Reading(words, phones, spoken.acoustic, spoken.language + closing)
+        return sorted(found.values(), key=lambda reading: -reading.score)
 
     def _ended(self, hypothesis: Spoken) -> Sequence[Spoken]:
         """The hypothesis after each word that ends at its node."""
@@ -94,7 +101,8 @@ class WordBeam:
             word = self.tree.words[number]
             score, history = self.language.score(hypothesis.history, word)
             language = hypothesis.language + self.weight * score + self.bonus
-            ended.append(hypothesis._replace(history=history, words=(*hypothesis.words, word), language=language))
+            ends = (*hypothesis.ends, (hypothesis.node, number))
+            ended.append(hypothesis._replace(history=history, ends=ends, language=language))
         return ended
 
     def _step(self, hypotheses: list[Spoken], frame: np.ndarray) -> list[Spoken]:

@@ -1,11 +1,12 @@
 """A trained recogniser becomes a folder: weights, vocabulary, language model, speaker encoder, hashes, licence, card.
 
     python -m melstate.recipes.export_recognizer asr/models/default --run runs/recognizer \\
-        --voices runs/speaker/model.safetensors --spellings ../shared/data/cmudict/cmudict.dict \\
-        --licence CC-BY-SA-4.0 --licence-file LICENSE-recognizer --description "…"
+        --voices runs/speaker/model.safetensors --dictionary ../shared/data/cmudict/cmudict.dict \\
+        --frequencies runs/frequencies.txt --licence CC-BY-SA-4.0 --licence-file LICENSE-recognizer --description "…"
 
-The language model is learned from the run's own training transcripts, never from those it is judged by. The folder is
-loaded again and listens to a development clip before the command says that it is done.
+The language model is learned from the run's own training transcripts, never from those it is judged by; a dictionary
+adds words and how they are spoken, so that the recogniser can search for words by their phones. The folder is loaded
+again and listens to a development clip before the command says that it is done.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from melstate.asr.listener import Parts
 from melstate.asr.package import Manifest
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.speaker_encoder import SpeakerEncoder
-from melstate.asr.tokens import normalize_transcript
 from melstate.recipes.data.recognition import RecognitionData
 from melstate.recipes.recognizers import read_model, weights
+from melstate.recipes.vocabulary import pronounce, read_dictionary, read_frequencies
 from melstate.vocoders import checkpoint
+
+WORD_WIDTH = 100  # hypotheses of a word search, where nothing else is asked for
 
 
 def run_data(run: str | Path) -> RecognitionData:
@@ -45,29 +48,36 @@ def run_data(run: str | Path) -> RecognitionData:
     return data
 
 
-def spellings(path: str | Path) -> list[str]:
-    """The words of a pronouncing dictionary, or of any file with a word at the start of each line."""
-    words = (line.split()[0].split("(")[0] for line in Path(path).read_text("utf-8").splitlines() if line.strip())
-    return sorted({word for word in words if normalize_transcript(word) == word})
-
-
 def assemble(
     run: str | Path,
     data: RecognitionData,
     manifest: Manifest,
     *,
-    voices: str | None,
-    words: Iterable[str],
-    decoding: Decoding,
+    voices: str | None = None,
+    dictionary: Mapping[str, Sequence[tuple[str, ...]]] | None = None,
+    frequencies: Mapping[str, float] | None = None,
+    decoding: Mapping[str, Any] | None = None,
 ) -> Recognizer:
-    """The recogniser of a run with a language model from its training transcripts."""
+    """The recogniser of a run with a language model from its training transcripts.
+
+    Args:
+        dictionary: no word outside it and the transcripts is written; with a phone head, words are searched by phones.
+        frequencies: of the dictionary's words.
+        decoding: settings that differ from the standard ones.
+    Raises: ValueError: frequencies without a dictionary, or settings that do not fit.
+    """
     model, tokens = read_model(run)
     texts = [clip.text for clip in data.train]
     # A prompt that was read twenty times is no likelier to be said: each counts once a corpus.
-    language = LanguageModel.train(sorted(set(texts)), spellings=words)
-    return Recognizer(
-        Parts(model, tokens, language, SpeakerEncoder.load(voices) if voices else None), manifest, decoding
-    )
+    language = LanguageModel.train(sorted(set(texts)), spellings=dictionary or (), frequencies=frequencies)
+    spoken = None
+    settings: dict[str, Any] = {}
+    if dictionary and model.phones is not None and language.lexicon is not None:
+        spoken = pronounce(language.lexicon.words, dictionary)
+        settings = {"method": "words", "width": WORD_WIDTH}
+    encoder = SpeakerEncoder.load(voices) if voices else None
+    chosen = Decoding(**{**settings, **(decoding or {})})
+    return Recognizer(Parts(model, tokens, language, encoder, spoken), manifest, chosen)
 
 
 def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, Any] | None, commands: str) -> str:
@@ -84,6 +94,7 @@ def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, 
         f"- learned from {seconds / 3600:.1f} hours of speech in {steps} steps",
         f"- {size:,} parameters, {len(parts.tokens)} tokens; "
         f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts",
+        f"- can write {len(parts.spoken.words):,} words" if parts.spoken else "- can write any word by its letters",
         f"- tells speakers apart: {'yes' if parts.voices else 'no'}",
         "",
         "It is a small model of little speech: short read sentences, many by learners of English, one reader of",
@@ -114,9 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--run", required=True, help="a training run's folder")
     add("--voices", metavar="FILE", help="a trained speaker encoder (.safetensors), for --speakers")
     add(
-        "--spellings",
+        "--dictionary",
         metavar="FILE",
-        help="a dictionary: no word outside it and the transcripts is written",
+        help="pronunciations in the form of CMUdict: no word outside it and the transcripts is written",
+    )
+    add(
+        "--frequencies",
+        metavar="FILE",
+        help="lines of a word and how often it is used; only these words of the dictionary are kept",
     )
     add("--name", help="[a-z0-9_-]; the folder's name by default")
     add("--licence", required=True, help="SPDX identifier")
@@ -131,12 +147,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = dict(pair.split("=", 1) for pair in args.decoding)
         settings: dict[str, Any] = {k: v if k == "method" else float(v) for k, v in pairs.items()}
         settings |= {key: int(settings[key]) for key in ("width", "readings") if key in settings}
-        decoding = Decoding(**settings)
         data = run_data(args.run)
         folder = Path(args.folder)
         manifest = Manifest(args.name or folder.resolve().name, "en", args.licence, args.description, {})
-        words = spellings(args.spellings) if args.spellings else []
-        made = assemble(args.run, data, manifest, voices=args.voices, words=words, decoding=decoding)
+        frequencies = read_frequencies(args.frequencies) if args.frequencies else None
+        made = assemble(
+            args.run,
+            data,
+            manifest,
+            voices=args.voices,
+            dictionary=read_dictionary(args.dictionary, frequencies) if args.dictionary else None,
+            frequencies=frequencies,
+            decoding=settings,
+        )
         steps = int(checkpoint.read(weights(args.run)).extra.get("steps", 0))
         seconds = sum(len(clip.waveform.audio) for clip in data.train) / data.mel.sample_rate
         figures = json.loads(Path(args.figures).read_text("utf-8")) if args.figures else None

@@ -1,4 +1,4 @@
-"""Weights of language model, word bonus and attention that make the fewest word errors on development speakers.
+"""Weights of language model, word bonus, pieces and attention that make the fewest word errors on development speakers.
 
     python -m melstate.recipes.tune_recognizer MODEL_FOLDER --run runs/recognizer --clips 150
 
@@ -27,8 +27,9 @@ from melstate.recipes.data.clips import Clip
 from melstate.recipes.export_recognizer import run_data
 
 LANGUAGE = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
-BONUS = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-ATTENTION = (0.0, 0.15, 0.3, 0.45, 0.6)
+BONUS = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+ATTENTION = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6)
+PIECES = (0.0, 0.1, 0.2, 0.3, 0.4)  # with a search by phones
 
 
 class Reading(NamedTuple):
@@ -37,36 +38,50 @@ class Reading(NamedTuple):
     errors: WordErrors
     acoustic: float
     language: float
+    pieces: float
     attention: float
     words: int
+
+
+class Weights(NamedTuple):
+    """Settings of Decoding."""
+
+    language: float
+    bonus: float
+    pieces: float
+    attention: float
 
 
 def readings(recognizer: Recognizer, clip: Clip, wide: Decoding) -> list[Reading]:
     """What a wide beam makes of one clip taken as one segment; the empty reading if it heard nothing."""
     listener = BeamListener(recognizer.parts, recognizer.parts.model.mel.sample_rate, wide)
     listener.feed(np.pad(clip.waveform.audio, (0, recognizer.parts.model.mel.sample_rate)))  # fills the last chunk
-    found = listener.readings()
     language = recognizer.parts.language
     rows = []
-    for tokens, acoustic, attention in found:
-        text = recognizer.parts.tokens.decode(tokens)
-        words, score = text.split(), 0.0
+    for reading, pieces, attention in listener.readings():
+        score = 0.0
         if language:
             history = language.start
-            for word in words:
+            for word in reading.words:
                 value, history = language.score(history, word)
                 score += value
-            score += language.end(history) if words else 0.0
-        rows.append(Reading(word_errors(clip.text, text), acoustic, score, attention, len(words)))
+            score += language.end(history) if reading.words else 0.0
+        errors = word_errors(clip.text, reading.text)
+        rows.append(Reading(errors, reading.acoustic, score, pieces, attention, len(reading.words)))
     return rows
 
 
-def best(clips: Sequence[Sequence[Reading]], language: float, bonus: float, attention: float) -> WordErrors:
+def best(clips: Sequence[Sequence[Reading]], weights: Weights) -> WordErrors:
     """The errors when each clip's best reading under these weights is taken."""
     total = WordErrors()
+    searched = 1 - weights.pieces - weights.attention
     for rows in clips:
         scores = [
-            (1 - attention) * row.acoustic + attention * row.attention + language * row.language + bonus * row.words
+            searched * row.acoustic
+            + (weights.pieces * row.pieces if weights.pieces else 0.0)
+            + weights.attention * row.attention
+            + weights.language * row.language
+            + weights.bonus * row.words
             for row in rows
         ]
         total += rows[int(np.argmax(scores))].errors
@@ -88,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     recognizer = Recognizer.load(args.model if "/" in args.model else f"./{args.model}")
     data = run_data(args.run)
     names = args.names or [name for name in data.dev if name != "digits"]
-    wide = replace(
-        recognizer.decoding, width=args.width, readings=args.width, pause=60.0, longest=120.0, language=0.4, bonus=0.5
-    )
+    width = max(args.width, recognizer.decoding.width)
+    wide = replace(recognizer.decoding, width=width, readings=args.width, pause=60.0, longest=120.0)
     clips = []
     for name in names:
         chosen = data.dev[name]
@@ -98,17 +112,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         clips += [readings(recognizer, chosen[i * len(chosen) // count], wide) for i in range(count)]
     oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in clips), WordErrors())
     print(f"{len(clips)} clips, {oracle.words} words; the best reading of each has {oracle.rate:.1%} errors")
-    ranked = sorted(itertools.product(LANGUAGE, BONUS, ATTENTION), key=lambda weights: best(clips, *weights).errors)
-    for weights in (*ranked[:5], (0.0, 0.0, 0.0)):
-        language, bonus, attention = weights
-        rate = best(clips, *weights).rate
-        print(f"language {language:4.2f}  bonus {bonus:4.1f}  attention {attention:4.2f}: {rate:.1%}")
+    by_phones = recognizer.decoding.method == "words"
+    grid = itertools.product(LANGUAGE, BONUS, PIECES if by_phones else (0.0,), ATTENTION)
+    settings = [Weights(*weights) for weights in grid if weights[2] + weights[3] < 1]
+    ranked = sorted(settings, key=lambda weights: best(clips, weights).errors)
+    for weights in (*ranked[:5], Weights(0.0, 0.0, 0.0, 0.0)):
+        shown = "  ".join(f"{name} {value:4.2f}" for name, value in weights._asdict().items())
+        print(f"{shown}: {best(clips, weights).rate:.1%}")
     if args.write:
         folder = package.find(args.model if "/" in args.model else f"./{args.model}")
         manifest = package.read(folder)
-        language, bonus, attention = ranked[0]
-        settings = dict(manifest.decoding) | {"language": language, "bonus": bonus, "attention": attention}
-        package.write(folder, replace(manifest, decoding=settings))
+        package.write(folder, replace(manifest, decoding={**manifest.decoding, **ranked[0]._asdict()}))
     return 0
 
 

@@ -106,7 +106,7 @@ def test_a_model_without_decoder_cannot_stride(place, recognizer, capsys):
     Recognizer(recognizer.parts._replace(model=model), recognizer.manifest).save(place / "mute", "licence text")
     assert main([f"{place}/talk.wav", "--model", f"{place}/mute", "--method", "striding", "--threads", "1"]) == 4
     out, err = capsys.readouterr()
-    assert out == "" and "no attention decoder" in err and err.count("\n") == 1
+    assert out == "" and "needs an attention decoder" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,22 @@ def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "lm.npz", words=np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match="export it again"):
         LanguageModel.load(tmp_path / "lm.npz")
+
+
+def test_frequencies_are_the_base_of_words_that_no_sentence_had(tmp_path):
+    model = LanguageModel.train(TEXTS, spellings=["zebra", "zest"], frequencies={"zebra": 300.0, "zest": 100.0})
+    model.save(tmp_path / "lm.npz")
+    again = LanguageModel.load(tmp_path / "lm.npz")
+    assert sum(model.lexicon.probabilities.values()) == pytest.approx(1.0)
+    assert model.base("zebra") == pytest.approx(3 * model.base("zest"))
+    assert model.base("cat") == model.base("zest")  # counts as the rarest
+    assert model.base("zulu") == model.spelling("zulu")  # outside the dictionary
+    assert again.base("zebra") == pytest.approx(model.base("zebra"), rel=0.01)
+    seen, unseen = (again.score(again.start, word)[0] for word in ("the", "zebra"))
+    assert seen > unseen > again.score(again.start, "zest")[0]
+    with pytest.raises(ValueError, match="give its spellings"):
+        LanguageModel.train(TEXTS, frequencies={"zebra": 1.0})
+    with pytest.raises(ValueError, match="must be positive, the least is 0"):
+        LanguageModel.train(TEXTS, spellings=["zebra"], frequencies={"zebra": 0.0})
+    with pytest.raises(ValueError, match="must be positive, the least is None"):
+        LanguageModel.train(TEXTS, spellings=["zebra"], frequencies={})

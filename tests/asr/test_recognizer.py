@@ -123,17 +123,18 @@ def test_attention_weighs_readings_as_it_scores_them(recognizer, speak):
     audio, _ = speak(["a", "b"])
     listener = BeamListener(recognizer.parts, 16000, Decoding(attention=0.9, pause=9.0))
     listener.feed(audio)
-    prefixes = listener.beam.finish(listener._prefixes)
+    readings = listener.search.readings(listener._hypotheses)
     memory = listener._memory[:, : listener._seen]
     decoder = recognizer.parts.model.decoder
     totals = []
     with torch.no_grad():
-        for prefix in prefixes[:8]:
-            logits, _, _ = decoder(torch.tensor([[1, *prefix.tokens]]), decoder.window(memory))
+        for reading in readings[:8]:
+            tokens = [token for units in reading.units for token in units]
+            logits, _, _ = decoder(torch.tensor([[1, *tokens]]), decoder.window(memory))
             scores = logits[0].log_softmax(-1)
-            attention = sum(scores[i, t] for i, t in enumerate(prefix.tokens)) + scores[-1, 1:6].logsumexp(0)
-            totals.append(0.1 * prefix.acoustic + 0.9 * float(attention) + prefix.language)
-        assert listener._weigh(prefixes, memory) == prefixes[int(np.argmax(totals))].tokens
+            attention = sum(scores[i, t] for i, t in enumerate(tokens)) + scores[-1, 1:6].logsumexp(0)
+            totals.append(0.1 * reading.acoustic + 0.9 * float(attention) + reading.language)
+        assert listener._choose(readings[:8], listener._seen) == readings[int(np.argmax(totals))]
 
 
 def test_speakers_are_numbered(recognizer, speak):

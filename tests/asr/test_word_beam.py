@@ -63,7 +63,7 @@ def test_without_a_language_model_a_wide_search_is_the_sum_over_all_paths(seed):
     for phones, score in all_phones(frames).items():
         for words in readings(phones):
             expected.setdefault(words, []).append(score)
-    found = dict(beam.finish(beam.advance(beam.start(), frames)))
+    found = {r.words: r.score for r in beam.readings(beam.advance(beam.start(), frames))}
     assert set(found) == set(expected)
     for words, score in found.items():
         # ways to speak the same words that end at different nodes are not summed, the best of them counts
@@ -78,10 +78,10 @@ def test_the_best_words_are_found(seed):
         for words in readings(phones):
             best[words] = max(best.get(words, -math.inf), acoustic + scored(words, 0.8, 0.5))
     beam = WordBeam(Pronunciations.build(SPOKEN), LANGUAGE, 10**6, 1e9, -1e9, weight=0.8, bonus=0.5)
-    found = beam.finish(beam.advance(beam.start(), frames))
-    assert found[0][1] >= max(best.values()) - 1e-4
+    found = beam.readings(beam.advance(beam.start(), frames))
+    assert found[0].score >= max(best.values()) - 1e-4
     narrow = WordBeam(Pronunciations.build(SPOKEN), LANGUAGE, 60, 12.0, -9.0, weight=0.8, bonus=0.5)
-    assert narrow.finish(narrow.advance(narrow.start(), frames))[0][0] == found[0][0]
+    assert narrow.readings(narrow.advance(narrow.start(), frames))[0].words == found[0].words
 
 
 @pytest.mark.parametrize("cuts", [[20], [1] * 20, [7, 0, 13]])
@@ -98,7 +98,7 @@ def test_silence_says_nothing():
     frames = np.full((9, PHONES), -20.0, np.float32)
     frames[:, 0] = 0.0
     beam = WordBeam(Pronunciations.build(SPOKEN), LANGUAGE)
-    assert beam.finish(beam.advance(beam.start(), frames))[0] == ((), 0.0)
+    assert beam.readings(beam.advance(beam.start(), frames))[0] == ((), (), 0.0, 0.0)
 
 
 def test_the_tree_comes_back_from_its_file(tmp_path):

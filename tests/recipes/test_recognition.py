@@ -142,13 +142,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
         assert torch.equal(tensor, parts.tensors[name]), name
     folder = place / "made"
     (place / "LICENSE").write_text("licence text")
-    (place / "words").write_text("zebra  Z IY1\nzebra(2) Z\n'cause  K\n")
+    (place / "words").write_text("zebra  Z IY1 B R AH0\nzebra(2) Z\nzest Z EH1 S T\n'cause  K\n")
     common = ["--run", str(place / "whole"), "--licence", "CC0-1.0", "--licence-file", str(place / "LICENSE")]
-    argv = [str(folder), *common, "--description", "Six clips.", "--spellings", str(place / "words"), "--decoding"]
+    argv = [str(folder), *common, "--description", "Six clips.", "--dictionary", str(place / "words"), "--decoding"]
     assert export_recognizer.main([*argv, "pause=0.5", "width=4", "method=striding"]) == 0
     recognizer = Recognizer.load(folder)
     assert recognizer.decoding.pause == 0.5 and recognizer.decoding.width == 4
-    assert recognizer.decoding.method == "striding"
+    assert recognizer.decoding.method == "striding" and recognizer.methods == ("words", "ctc", "striding")
+    assert {"zebra", "zest"} < set(recognizer.parts.spoken.words) and "'cause" not in recognizer.parts.spoken.words
+    (place / "frequencies").write_text("zebra 3e-6\nelsewhere 1e-3\n")
+    assert export_recognizer.main([*argv, "pause=0.5", "--frequencies", str(place / "frequencies")]) == 0
+    recognizer = Recognizer.load(folder)
+    assert recognizer.decoding.method == "words" and recognizer.decoding.width == 100
+    assert "zebra" in recognizer.parts.spoken.words and "zest" not in recognizer.parts.spoken.words
+    (place / "frequencies").write_text("zebra\n")
+    assert export_recognizer.main([*argv, "pause=0.5", "--frequencies", str(place / "frequencies")]) == 1
+    assert "frequencies:1: 'zebra' is not a word and a number" in capsys.readouterr().err
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
