@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from melstate.asr.backoff import END, BackoffModel
 from melstate.asr.lexicon import Lexicon
 from melstate.vocoders.checkpoint import write_atomic
 
@@ -75,17 +76,32 @@ class NGram:
 
 
 class LanguageModel:
-    """Natural-log probabilities of words given the words before; unseen words by how common they are, or their letters.
+    """Natural-log probabilities of words given the words before; unseen words by their letters.
 
     Args:
         words: known words; a word's symbol is its place + 1.
         ngram: over those symbols.
         letters: over the letters' places in ALPHABET + 1.
         lexicon: the words that may be written, seen in sentences or not; None for any.
+        general: a model of the language at large, mixed in where it is given.
+        share: of `general` in the mixture, in [0, 1).
+    Raises: ValueError: another share.
     """
 
-    def __init__(self, words: Sequence[str], ngram: NGram, letters: NGram, lexicon: Lexicon | None = None) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        ngram: NGram,
+        letters: NGram,
+        lexicon: Lexicon | None = None,
+        general: BackoffModel | None = None,
+        share: float = 0.6,
+    ) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"language model: the share of general language must be in [0, 1), got {share}")
         self.words, self.ngram, self.letters, self.lexicon = tuple(words), ngram, letters, lexicon
+        self.general, self.share = general, share if general else 0.0
+        self._scored: dict[tuple[tuple[int, ...], str], tuple[float, tuple[int, ...]]] = {}
         self.symbols = {word: number for number, word in enumerate(words, start=1)}
         self._spelled: dict[str, float] = {}
 
@@ -96,31 +112,29 @@ class LanguageModel:
         order: int = 3,
         letter_order: int = 5,
         spellings: Iterable[str] = (),
-        frequencies: Mapping[str, float] | None = None,
+        general: BackoffModel | None = None,
+        share: float = 0.6,
     ) -> LanguageModel:
         """Learn from normalised transcripts.
 
         Args:
             spellings: a dictionary: it teaches how words are spelled, and no word outside it and the transcripts is
                 written; without it any word is.
-            frequencies: how often words of the dictionary are used, on any scale; see Lexicon.
-        Raises: ValueError: frequencies without spellings.
+            general, share: see above.
         """
         texts = [sentence.split() for sentence in sentences]
         words = sorted({word for text in texts for word in text})
         symbols = {word: number for number, word in enumerate(words, start=1)}
         ngram = NGram.train(([symbols[word] for word in text] for text in texts), order)
         further = set(spellings)
-        if frequencies is not None and not further:
-            raise ValueError("language model: frequencies are of a dictionary's words; give its spellings too")
         known = sorted({*words, *further})
         letters = NGram.train((_letters(word) for word in known), letter_order)
-        return cls(words, ngram, letters, Lexicon(known, frequencies) if further else None)
+        return cls(words, ngram, letters, Lexicon(known) if further else None, general, share)
 
     @property
     def start(self) -> tuple[int, ...]:
-        """The history of an utterance's first word."""
-        return (EDGE,) * (self.ngram.order - 1)
+        """The history of an utterance's first word: the sentences' symbols, then the general model's."""
+        return (EDGE,) * (self.ngram.order - 1) + (self.general.start if self.general else ())
 
     def symbol(self, word: str) -> int:
         """The word's symbol, −1 for all words that training never saw."""
@@ -128,23 +142,45 @@ class LanguageModel:
 
     def score(self, history: tuple[int, ...], word: str) -> tuple[float, tuple[int, ...]]:
         """log P(word | history), and the history with the word."""
-        symbol = self.symbol(word)
-        probability = self.ngram.probability(history, symbol, self.base(word))
-        kept = (*history, symbol)[-(self.ngram.order - 1) :] if self.ngram.order > 1 else ()
-        return math.log(probability), kept
+        key = history, word
+        found = self._scored.get(key)
+        if found is None:
+            if len(self._scored) > 200_000:
+                self._scored.clear()
+            found = self._scored[key] = self._score(history, word)
+        return found
+
+    def _score(self, history: tuple[int, ...], word: str) -> tuple[float, tuple[int, ...]]:
+        symbol, own = self.symbol(word), self.ngram.order - 1
+        probability = self.ngram.probability(history[:own], symbol, self.base(word))
+        kept = (*history[:own], symbol)[-own:] if own else ()
+        if self.general is None:
+            return math.log(probability), kept
+        common, before = self.general.symbol(word), history[own:]
+        return self._mixed(probability, before, common), (*kept, *before[1:], common)
+
+    def _mixed(self, own: float, history: tuple[int, ...], symbol: int) -> float:
+        """The logarithm of both models' probabilities, mixed; a word that the general one lacks has none by it."""
+        assert self.general is not None
+        common = self.general.log_probability(history, symbol)
+        return math.log((1 - self.share) * own + self.share * math.exp(common))
 
     def unigram(self, word: str) -> float:
         """log P(word) after nothing known."""
-        return math.log(self.ngram.probability((), self.symbol(word), self.base(word)))
+        own = self.ngram.probability((), self.symbol(word), self.base(word))
+        return self._mixed(own, (), self.general.symbol(word)) if self.general else math.log(own)
 
     def end(self, history: tuple[int, ...]) -> float:
         """log P(the utterance ends | history)."""
-        return math.log(self.ngram.probability(history, EDGE, MOST_MISSING))
+        length = self.ngram.order - 1
+        own = self.ngram.probability(history[:length], EDGE, MOST_MISSING)
+        return self._mixed(own, history[length:], END) if self.general else math.log(own)
 
     def base(self, word: str) -> float:
         """The probability of a word that no sentence had."""
-        common = self.lexicon.probabilities.get(word) if self.lexicon else None
-        return self.spelling(word) if common is None else common
+        if self.general is None or self.general.symbol(word) == self.general.unknown:
+            return self.spelling(word)
+        return math.exp(self.general.log_probability((), self.general.symbol(word)))
 
     def spelling(self, word: str) -> float:
         """The probability of a word by its letters."""
@@ -175,9 +211,9 @@ class LanguageModel:
         arrays: dict[str, Any] = {"words": _packed(self.words)}
         if self.lexicon is not None:
             arrays["lexicon"] = _packed(self.lexicon.words)
-            if self.lexicon.probabilities:
-                common = [self.lexicon.probabilities[word] for word in self.lexicon.words]
-                arrays["common"] = np.log(common).astype(np.float16)  # 0.4 % of a logarithm of 8
+        if self.general is not None:
+            arrays["share"] = np.float64(self.share)
+            arrays |= {f"general_{name}": array for name, array in self.general.to_arrays().items()}
         for name, table in (("words", self.ngram), ("letters", self.letters)):
             grams = sorted(table.counts)
             arrays[f"{name}_grams"] = np.array(grams, np.uint16 if len(self.words) < 65535 else np.uint32)
@@ -195,23 +231,18 @@ class LanguageModel:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 words = bytes(arrays["words"]).decode().split("\n")
-                lexicon = _lexicon(arrays) if "lexicon" in arrays else None
+                lexicon = Lexicon(bytes(arrays["lexicon"]).decode().split("\n")) if "lexicon" in arrays else None
+                kept = {name.removeprefix("general_"): arrays[name] for name in arrays if name.startswith("general_")}
+                general = BackoffModel.from_arrays(kept) if kept else None
+                share = float(arrays["share"]) if kept else 0.0
                 tables = [_table(arrays, name, path) for name in ("words", "letters")]
         except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a language model ({error}); export it again") from error
-        return cls(words, tables[0], tables[1], lexicon)
+        return cls(words, tables[0], tables[1], lexicon, general, share)
 
 
 def _packed(words: Sequence[str]) -> np.ndarray:
     return np.frombuffer("\n".join(words).encode(), np.uint8)
-
-
-def _lexicon(arrays: Any) -> Lexicon:
-    words = bytes(arrays["lexicon"]).decode().split("\n")
-    if "common" not in arrays:
-        return Lexicon(words)
-    common = np.exp(arrays["common"].astype(np.float64)).tolist()
-    return Lexicon(words, dict(zip(words, common, strict=True)))
 
 
 def _table(arrays: Any, name: str, path: Path) -> NGram:

@@ -2,7 +2,7 @@
 
     python -m melstate.recipes.export_recognizer asr/models/default --run runs/recognizer \\
         --voices runs/speaker/model.safetensors --dictionary ../shared/data/cmudict/cmudict.dict \\
-        --frequencies runs/frequencies.txt --licence CC-BY-SA-4.0 --licence-file LICENSE-recognizer --description "…"
+        --english runs/english.npz --licence CC-BY-SA-4.0 --licence-file LICENSE-recognizer --description "…"
 
 The language model is learned from the run's own training transcripts, never from those it is judged by; a dictionary
 adds words and how they are spoken, so that the recogniser can search for words by their phones. The folder is loaded
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from melstate.asr.backoff import BackoffModel
 from melstate.asr.decoding import Decoding
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.listener import Parts
@@ -25,8 +26,9 @@ from melstate.asr.package import Manifest
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.recipes.data.recognition import RecognitionData
+from melstate.recipes.prune_ngrams import read_ngrams
 from melstate.recipes.recognizers import read_model, weights
-from melstate.recipes.vocabulary import pronounce, read_dictionary, read_frequencies
+from melstate.recipes.vocabulary import pronounce, read_dictionary
 from melstate.vocoders import checkpoint
 
 WORD_WIDTH = 100  # hypotheses of a word search, where nothing else is asked for
@@ -55,21 +57,21 @@ def assemble(
     *,
     voices: str | None = None,
     dictionary: Mapping[str, Sequence[tuple[str, ...]]] | None = None,
-    frequencies: Mapping[str, float] | None = None,
+    english: BackoffModel | None = None,
     decoding: Mapping[str, Any] | None = None,
 ) -> Recognizer:
     """The recogniser of a run with a language model from its training transcripts.
 
     Args:
         dictionary: no word outside it and the transcripts is written; with a phone head, words are searched by phones.
-        frequencies: of the dictionary's words.
+        english: a general model to mix in.
         decoding: settings that differ from the standard ones.
-    Raises: ValueError: frequencies without a dictionary, or settings that do not fit.
+    Raises: ValueError: settings that do not fit.
     """
     model, tokens = read_model(run)
     texts = [clip.text for clip in data.train]
     # A prompt that was read twenty times is no likelier to be said: each counts once a corpus.
-    language = LanguageModel.train(sorted(set(texts)), spellings=dictionary or (), frequencies=frequencies)
+    language = LanguageModel.train(sorted(set(texts)), spellings=dictionary or (), general=english)
     spoken = None
     settings: dict[str, Any] = {}
     if dictionary and model.phones is not None and language.lexicon is not None:
@@ -93,7 +95,12 @@ def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, 
         f"- licence: {manifest.licence} (the text is in LICENSE)",
         f"- learned from {seconds / 3600:.1f} hours of speech in {steps} steps",
         f"- {size:,} parameters, {len(parts.tokens)} tokens; "
-        f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts",
+        f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts"
+        + (
+            ", mixed with general English of newspapers and the like"
+            if parts.language and parts.language.general
+            else ""
+        ),
         f"- can write {len(parts.spoken.words):,} words" if parts.spoken else "- can write any word by its letters",
         f"- tells speakers apart: {'yes' if parts.voices else 'no'}",
         "",
@@ -130,9 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="pronunciations in the form of CMUdict: no word outside it and the transcripts is written",
     )
     add(
-        "--frequencies",
+        "--english",
         metavar="FILE",
-        help="lines of a word and how often it is used; only these words of the dictionary are kept",
+        help="what recipes.prune_ngrams made; of the dictionary only its words are kept",
     )
     add("--name", help="[a-z0-9_-]; the folder's name by default")
     add("--licence", required=True, help="SPDX identifier")
@@ -150,14 +157,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = run_data(args.run)
         folder = Path(args.folder)
         manifest = Manifest(args.name or folder.resolve().name, "en", args.licence, args.description, {})
-        frequencies = read_frequencies(args.frequencies) if args.frequencies else None
+        english = read_ngrams(args.english) if args.english else None
+        words = english.words if english else None
         made = assemble(
             args.run,
             data,
             manifest,
             voices=args.voices,
-            dictionary=read_dictionary(args.dictionary, frequencies) if args.dictionary else None,
-            frequencies=frequencies,
+            dictionary=read_dictionary(args.dictionary, words) if args.dictionary else None,
+            english=english,
             decoding=settings,
         )
         steps = int(checkpoint.read(weights(args.run)).extra.get("steps", 0))

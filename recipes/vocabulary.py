@@ -1,4 +1,4 @@
-"""The words a recogniser may write: how common they are, and how they are spoken."""
+"""The words that a recogniser may write, and how they are spoken."""
 
 from __future__ import annotations
 
@@ -14,30 +14,13 @@ from melstate.tts.text import FrontEnd
 Spoken = Mapping[str, Sequence[tuple[str, ...]]]
 
 
-def read_frequencies(path: str | Path) -> dict[str, float]:
-    """Lines of a word and how often it is used, on any scale.
-
-    Raises: ValueError: a line that is something else. FileNotFoundError.
-    """
-    found: dict[str, float] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
-        try:
-            word, frequency = line.split()
-            found[word] = float(frequency)
-        except ValueError:
-            raise ValueError(f"{path}:{number}: {line[:80]!r} is not a word and a number") from None
-    return found
-
-
-def read_dictionary(
-    path: str | Path, frequencies: Mapping[str, float] | None = None
-) -> dict[str, list[tuple[str, ...]]]:
-    """A dictionary in the form of CMUdict: words that a transcript may hold, and that have a frequency if any have."""
-    entries = read_cmudict(Path(path))
+def read_dictionary(path: str | Path, words: Iterable[str] | None = None) -> dict[str, list[tuple[str, ...]]]:
+    """A dictionary in the form of CMUdict: what a transcript may hold of it, and of `words` where they are given."""
+    entries, wanted = read_cmudict(Path(path)), None if words is None else set(words)
     return {
         word: ways
         for word, ways in entries.items()
-        if normalize_transcript(word) == word and (frequencies is None or word in frequencies)
+        if normalize_transcript(word) == word and (wanted is None or word in wanted)
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melstate.asr.backoff import END, BackoffModel, encode
 from melstate.asr.language_model import EDGE, LanguageModel, NGram
 from melstate.asr.lexicon import Lexicon
 
@@ -77,20 +78,35 @@ def test_other_files_are_refused(tmp_path):
         LanguageModel.load(tmp_path / "lm.npz")
 
 
-def test_frequencies_are_the_base_of_words_that_no_sentence_had(tmp_path):
-    model = LanguageModel.train(TEXTS, spellings=["zebra", "zest"], frequencies={"zebra": 300.0, "zest": 100.0})
+def english():
+    """the cat sat (often), a zebra (rare)."""
+    words = ["the", "cat", "sat", "a", "zebra"]
+    grams = {1: np.arange(1, 7)[:, None], 2: np.array([[0, 2], [2, 3], [5, 6]]), 3: np.array([[0, 2, 3], [2, 3, 4]])}
+    log_probs = {1: np.log([0.1, 0.4, 0.2, 0.1, 0.1, 0.1]), 2: np.log([0.5, 0.6, 0.3]), 3: np.log([0.7, 0.8])}
+    return BackoffModel(words, grams, {n: encode(values) for n, values in log_probs.items()})
+
+
+def test_general_language_is_mixed_in(tmp_path):
+    general = english()
+    model = LanguageModel.train(TEXTS, spellings=["zebra", "zest"], general=general, share=0.25)
+    plain = LanguageModel.train(TEXTS, spellings=["zebra", "zest"])
+    history, own, other = model.start, plain.start, general.start
+    for word in ("the", "cat", "sat", "zest", "zebra"):
+        symbol = general.symbol(word)
+        expected = general.log_probability(other, symbol)
+        value, history = model.score(history, word)
+        ngram = plain.ngram.probability(own, plain.symbol(word), model.base(word))
+        assert value == pytest.approx(math.log(0.75 * ngram + 0.25 * math.exp(expected)))
+        _, own = plain.score(own, word)
+        other = (*other, symbol)[-2:]
+    end = 0.75 * math.exp(plain.end(own)) + 0.25 * math.exp(general.log_probability(other, END))
+    assert model.end(history) == pytest.approx(math.log(end))
+    assert model.base("zebra") == math.exp(general.log_probability((), 6)) and model.base("zest") == plain.base("zest")
+    assert general.symbol("zest") == general.unknown and model.score(model.start, "zest")[0] > -30
     model.save(tmp_path / "lm.npz")
     again = LanguageModel.load(tmp_path / "lm.npz")
-    assert sum(model.lexicon.probabilities.values()) == pytest.approx(1.0)
-    assert model.base("zebra") == pytest.approx(3 * model.base("zest"))
-    assert model.base("cat") == model.base("zest")  # counts as the rarest
-    assert model.base("zulu") == model.spelling("zulu")  # outside the dictionary
-    assert again.base("zebra") == pytest.approx(model.base("zebra"), rel=0.01)
-    seen, unseen = (again.score(again.start, word)[0] for word in ("the", "zebra"))
-    assert seen > unseen > again.score(again.start, "zest")[0]
-    with pytest.raises(ValueError, match="give its spellings"):
-        LanguageModel.train(TEXTS, frequencies={"zebra": 1.0})
-    with pytest.raises(ValueError, match="must be positive, the least is 0"):
-        LanguageModel.train(TEXTS, spellings=["zebra"], frequencies={"zebra": 0.0})
-    with pytest.raises(ValueError, match="must be positive, the least is None"):
-        LanguageModel.train(TEXTS, spellings=["zebra"], frequencies={})
+    assert again.perplexity(["the cat sat", "a zebra zest"]) == pytest.approx(
+        model.perplexity(["the cat sat", "a zebra zest"]), rel=1e-9
+    )
+    with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
+        LanguageModel.train(TEXTS, general=general, share=1.0)

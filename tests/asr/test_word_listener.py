@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from melstate.asr import Recognizer, package
+from melstate.asr.backoff import BackoffModel, encode
 from melstate.asr.beam_listener import BeamListener, total
 from melstate.asr.ctc import ctc_loss
 from melstate.asr.decoding import Decoding
@@ -131,6 +132,9 @@ def test_what_cannot_search_words_says_so(speller, recognizer, speak, tmp_path):
 def test_common_words_are_likelier_than_rare_ones_that_sound_alike(speller, speak):
     spoken = Pronunciations.build({"a": [(1,)], "eh": [(1,)]})
     for common, rare in (("a", "eh"), ("eh", "a")):
-        language = LanguageModel.train(["zz"], spellings=["a", "eh"], frequencies={common: 9.0, rare: 1.0})
+        codes = {1: encode(np.log([0.1, 0.8, 0.1])), 2: np.zeros(0, np.uint8), 3: np.zeros(0, np.uint8)}
+        grams = {1: np.arange(1, 4)[:, None], 2: np.zeros((0, 2), np.int64), 3: np.zeros((0, 3), np.int64)}
+        english = BackoffModel([common, rare], grams, codes)
+        language = LanguageModel.train(["zz"], spellings=["a", "eh"], general=english)
         parts = speller.parts._replace(spoken=spoken, language=language)
         assert Recognizer(parts, speller.manifest, BY_WORDS).transcribe(speak(["a"])[0], 16000).text == common

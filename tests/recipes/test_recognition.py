@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from melstate.asr import Recognizer
+from melstate.asr.backoff import BackoffModel
 from melstate.asr.tokens import END, FIRST_PIECE
 from melstate.recipes import export_recognizer, tune_recognizer
 from melstate.recipes.data.recognition import PHONES, RecognitionData, phones_of, read_corpus
@@ -150,14 +151,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert recognizer.decoding.pause == 0.5 and recognizer.decoding.width == 4
     assert recognizer.decoding.method == "striding" and recognizer.methods == ("words", "ctc", "striding")
     assert {"zebra", "zest"} < set(recognizer.parts.spoken.words) and "'cause" not in recognizer.parts.spoken.words
-    (place / "frequencies").write_text("zebra 3e-6\nelsewhere 1e-3\n")
-    assert export_recognizer.main([*argv, "pause=0.5", "--frequencies", str(place / "frequencies")]) == 0
+    words = ["zebra", "elsewhere"]
+    codes = {1: np.full(3, 13, np.uint8), 2: np.zeros(0, np.uint8), 3: np.zeros(0, np.uint8)}
+    grams = {1: np.arange(1, 4)[:, None], 2: np.zeros((0, 2), np.int64), 3: np.zeros((0, 3), np.int64)}
+    np.savez(place / "english.npz", **BackoffModel(words, grams, codes).to_arrays())
+    assert export_recognizer.main([*argv, "pause=0.5", "--english", str(place / "english.npz")]) == 0
     recognizer = Recognizer.load(folder)
     assert recognizer.decoding.method == "words" and recognizer.decoding.width == 100
     assert "zebra" in recognizer.parts.spoken.words and "zest" not in recognizer.parts.spoken.words
-    (place / "frequencies").write_text("zebra\n")
-    assert export_recognizer.main([*argv, "pause=0.5", "--frequencies", str(place / "frequencies")]) == 1
-    assert "frequencies:1: 'zebra' is not a word and a number" in capsys.readouterr().err
+    assert recognizer.parts.language.general.words == ("zebra", "elsewhere")
+    assert export_recognizer.main([*argv, "pause=0.5", "--english", str(place / "words")]) == 1
+    assert "not n-grams" in capsys.readouterr().err
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
