@@ -51,7 +51,7 @@ class BackoffModel:
         self._left: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for n in (2, 3):
             histories, place = np.unique(self._keys[n] >> 16, return_inverse=True)
-            lower = self._many(grams[n][:, 1:])
+            lower = self.log_probabilities(grams[n][:, 1:])
             taken, below = (np.bincount(place, np.exp(x), len(histories)) for x in (logs[n], lower))
             # All of it belongs to the n-grams where there is no other word to leave it to.
             most = (1 - LEAST) / taken
@@ -60,13 +60,13 @@ class BackoffModel:
             left = np.log((1 - taken * scale) / np.maximum(1 - below, LEAST))
             self._left[n - 1] = histories, left
 
-    def _many(self, table: np.ndarray) -> np.ndarray:
-        """Natural-log probability of each row's last symbol after those before: (n, order) → (n,)."""
+    def log_probabilities(self, table: np.ndarray) -> np.ndarray:
+        """Of each row's last symbol after those before: (n, order) → (n,), order 1, 2 or 3."""
         keys, n = pack(table), table.shape[1]
         known = self._keys[n]
         if n == 1:
             return self._logs[1][np.searchsorted(known, keys)]
-        found = self._many(table[:, 1:])
+        found = self.log_probabilities(table[:, 1:])
         if not len(known):
             return found
         histories, left = self._left[n - 1]
