@@ -69,9 +69,8 @@ def assemble(
     Raises: ValueError: settings that do not fit.
     """
     model, tokens = read_model(run)
-    texts = [clip.text for clip in data.train]
-    # A prompt that was read twenty times is no likelier to be said: each counts once a corpus.
-    language = LanguageModel.train(sorted(set(texts)), spellings=dictionary or (), general=english)
+    # A prompt that was read twenty times is no likelier to be said: each counts once.
+    language = LanguageModel.train(data.sentences, spellings=dictionary or (), general=english)
     spoken = None
     settings: dict[str, Any] = {}
     if dictionary and model.phones is not None and language.lexicon is not None:

@@ -52,12 +52,14 @@ def build_trainer(config: DictConfig, folder: Path) -> pl.Trainer:
     )
 
 
-def initialise(task: pl.LightningModule, path: str) -> None:
-    """Start `task.model` from the weights of a .safetensors checkpoint of the same kind."""
+def initialise(task: pl.LightningModule, path: str, header: dict[str, Any]) -> None:
+    """Start `task.model` from the weights of a .safetensors checkpoint of the same kind, and the same vocabulary."""
     saved = checkpoint.read(path)
     model: Any = task.model
     if saved.kind != model.kind:
         raise ValueError(f"{path}: holds a '{saved.kind}', the experiment trains a '{model.kind}'; choose another")
+    if saved.extra.get("tokens") != header.get("tokens"):
+        raise ValueError(f"{path}: learned another vocabulary; train on the transcripts that it was trained on")
     checkpoint.restore(model, saved)
 
 
@@ -77,8 +79,9 @@ def train(config: DictConfig) -> Path:
     if hasattr(task, "fit_symbols"):
         task.fit_symbols(data.train)
     last = folder / LAST
+    header = data.header() if hasattr(data, "header") else {}
     if config.init_from and not last.is_file():
-        initialise(task, config.init_from)
+        initialise(task, config.init_from, header)
     trainer = build_trainer(config, folder)
     if not config.export_only:
         if last.is_file():
@@ -90,9 +93,7 @@ def train(config: DictConfig) -> Path:
     task.load_state_dict(state["state_dict"])  # the averaged weights, where there is an average
     target = folder / "model.safetensors"
     if trainer.is_global_zero:
-        extra = {"steps": state["global_step"], "run": config.name, "symbols": symbols.VERSION}
-        if hasattr(data, "header"):
-            extra |= data.header()
+        extra = {"steps": state["global_step"], "run": config.name, "symbols": symbols.VERSION} | header
         checkpoint.save(target, task.model, extra=extra)
         log.info("wrote %s", target)
     return target

@@ -85,7 +85,8 @@ class RecognitionData(pl.LightningDataModule):
     """Training rows from several corpora, development utterances one corpus after the other.
 
     Args:
-        corpora: name → {layout, folder, weight, …}; see `read_corpus`. `weight` is the share of training seconds.
+        corpora: name → {layout, folder, weight, …}; see `read_corpus`. `weight` is the share of training seconds;
+            `invented: true` says that the sentences are no language to learn from, the sound is.
         folder: what the corpora's folders are relative to.
         cache: folder for decoded waveforms.
         pieces: of the vocabulary, 0 for characters.
@@ -125,6 +126,7 @@ class RecognitionData(pl.LightningDataModule):
         self.seed, self.workers = seed, workers
         self.batches_seen = 0
         self.train: list[Clip] = []
+        self.sentences: list[str] = []  # of the training clips, each once, without invented ones
         self.dev: dict[str, list[Clip]] = {}
         self.tokens = Tokens()
 
@@ -138,9 +140,10 @@ class RecognitionData(pl.LightningDataModule):
             return
         times = load_times(self.alignments) if self.alignments else {}
         parts: dict[str, tuple[float, list[Waveform], list[Waveform]]] = {}
+        said: set[str] = set()
         for name, options in self.corpora.items():
             options = dict(options)
-            weight = float(options.pop("weight", 1.0))
+            weight, invented = float(options.pop("weight", 1.0)), bool(options.pop("invented", False))
             train, dev = read_corpus(options.pop("layout"), str(self.folder / options.pop("folder")), **options)
             if self.dev_limit is not None and len(dev) > self.dev_limit:
                 dev = [dev[i * len(dev) // self.dev_limit] for i in range(self.dev_limit)]
@@ -152,8 +155,10 @@ class RecognitionData(pl.LightningDataModule):
                 [w for w in waveforms if w.recording.id not in held],
                 [w for w in waveforms if w.recording.id in held],
             )
-        texts = [normalize_transcript(w.recording.text) for _, train, _ in parts.values() for w in train]
-        self.tokens = Tokens.train(sorted(set(texts)), self.pieces)
+            if not invented:
+                said |= {normalize_transcript(w.recording.text) for w in parts[name][1]}
+        self.sentences = sorted(said)
+        self.tokens = Tokens.train(self.sentences, self.pieces)
         front_end = FrontEnd() if self.phones else None
         problems: list[str] = []
         for name, (weight, learned, judged) in parts.items():

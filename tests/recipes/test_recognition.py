@@ -167,3 +167,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
     assert "the best reading" in capsys.readouterr().out
     assert Recognizer.load(folder).decoding.pause == 0.5
+
+
+def test_invented_sentences_teach_sound_and_no_language(place):
+    whole = RecognitionData(CORPORA, str(place / "cache"), pieces=0, phones=False)
+    halves = {name: {**CORPORA["six"], "dev_prompts": n} for name, n in (("said", 3), ("made", 2))}
+    mixed = RecognitionData(
+        {"said": halves["said"], "made": halves["made"] | {"invented": True}}, str(place / "cache"), pieces=0
+    )
+    for data in (whole, mixed):
+        data.setup()
+    assert whole.sentences == sorted({clip.text for clip in whole.train})
+    assert len(mixed.train) == 3 + 4 and len(mixed.sentences) == 3
+    assert set(mixed.sentences) < {clip.text for clip in mixed.train}
+
+
+def test_weights_of_another_vocabulary_are_no_start(run, place):
+    run("letters", "trainer.max_steps=1")
+    start = f"init_from={place / 'letters' / 'model.safetensors'}"
+    run("same", "trainer.max_steps=1", start)
+    other = "data.pieces=30", "task.model.tokens=36"
+    with pytest.raises(ValueError, match="learned another vocabulary"):
+        run("other", "trainer.max_steps=1", start, *other)
