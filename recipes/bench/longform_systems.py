@@ -2,10 +2,10 @@
 
     python -m melstate.recipes.bench.longform_systems striding MODEL.safetensors audio.wav segments.json words.json
 
-Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file by method "ctc",
-`striding` by method "striding", `product-oracle` the first on each turn. The others use the bare model: `ctc` its best
-CTC path as it streams, `oracle-ctc` that on each turn; `oracle` greedy attention on each turn, `chunks` on 30 s at a
-time with 5 s of overlap, `full` on the whole memory at once.
+Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file by the recogniser's own
+method, `striding` by method "striding", `product-oracle` the first on each turn. The others use the bare model: `ctc`
+its best CTC path as it streams, `oracle-ctc` that on each turn; `oracle` greedy attention on each turn, `chunks` on
+30 s at a time with 5 s of overlap, `full` on the whole memory at once.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def full(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
     yield from bare.words(attention_path(bare, memory))
 
 
-def listened(method: str, model: str, audio: Path, segments: Segments) -> Iterator[Word]:
+def listened(method: str | None, model: str, audio: Path, segments: Segments) -> Iterator[Word]:
     recogniser = read_recognizer(model)
     for segment in recogniser.listen(audio, speakers=recogniser.can_tell_speakers, method=method):
         for word in segment.words:
@@ -191,12 +191,12 @@ def product_oracle(model: str, audio: Path, segments: Segments) -> Iterator[Word
     recogniser = read_recognizer(model)
     rate = recogniser.parts.model.mel.sample_rate
     for start, end in segments:
-        for word in recogniser.transcribe(read_audio(audio, rate, start, end), rate, method="ctc").words:
+        for word in recogniser.transcribe(read_audio(audio, rate, start, end), rate).words:
             yield Word(word.text, start + word.start, start + word.end)
 
 
 SYSTEMS: dict[str, Callable[[str, Path, Segments], Iterator[Word]]] = {
-    "product": partial(listened, "ctc"),
+    "product": partial(listened, None),
     "product-oracle": product_oracle,
     "oracle": oracle,
     "oracle-ctc": oracle_ctc,
