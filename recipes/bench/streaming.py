@@ -2,8 +2,8 @@
 
     python -m melstate.recipes.bench.streaming ../shared/data --model default --minutes 10 --json results.json
 
-A conversation of the long-form benchmark is fed in blocks, as a microphone would. A word is shown when any word stands at
-its place in the partial text or in a finished segment, and settled when it is the word that stays: the delay is the
+A conversation of the long-form benchmark is fed in blocks, as a microphone would. A word is shown when any word stands
+at its place in the partial text or in a finished segment, and settled when it is the word that stays: the delay is the
 sound fed by then minus the time at which the word ends, plus what the feed took to compute.
 """
 
@@ -30,8 +30,8 @@ from melstate.recipes.recognizers import read_recognizer
 
 
 class Delays(NamedTuple):
-    """Seconds behind each word's end when a word was shown for it, when it was the right one, and when it was final; and
-    those of all computing."""
+    """Seconds behind each word's end when a word was shown for it, when that was the right one, and when it was final;
+    and seconds of all computing."""
 
     shown: list[float]
     settled: list[float]
