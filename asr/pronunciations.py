@@ -34,8 +34,9 @@ class Pronunciations:
         self.words = tuple(words)
         self.phones, self._parents = phones.tolist(), parents.tolist()
         self._arrays = (phones, parents, ends)
-        keys = parents[1:].astype(np.int64) * MOST_PHONES + phones[1:]
-        self._children: dict[int, int] = dict(zip(keys.tolist(), range(1, nodes), strict=True))
+        self._order = (np.argsort(parents[1:], kind="stable") + 1).tolist()
+        self._first = np.searchsorted(np.sort(parents[1:]), np.arange(nodes + 1)).tolist()
+        self._children: dict[int, list[tuple[int, int]]] = {}
         self.ends: dict[int, list[int]] = {}
         for node, word in ends.tolist():
             self.ends.setdefault(node, []).append(word)
@@ -62,9 +63,13 @@ class Pronunciations:
             raise ValueError("pronunciations: no word with a pronunciation")
         return cls(words, np.array(phones, np.uint8), np.array(parents, np.int32), np.array(ends, np.int32))
 
-    def child(self, node: int, phone: int) -> int | None:
-        """The node that `phone` leads to."""
-        return self._children.get(node * MOST_PHONES + phone)
+    def children(self, node: int) -> list[tuple[int, int]]:
+        """The phones that may come next and the nodes they lead to."""
+        found = self._children.get(node)
+        if found is None:
+            nodes = self._order[self._first[node] : self._first[node + 1]]
+            found = self._children[node] = [(self.phones[child], child) for child in nodes]
+        return found
 
     def phones_to(self, node: int) -> tuple[int, ...]:
         """The phones from a word's beginning to the node."""

@@ -66,7 +66,8 @@ class WordBeam:
 
     def __post_init__(self) -> None:
         unigrams = np.array([self.language.unigram(word) for word in self.tree.words])
-        object.__setattr__(self, "ahead", [self.weight * best for best in self.tree.best_below(unigrams)])
+        best = self.tree.best_below(unigrams)
+        object.__setattr__(self, "ahead", [0.0, *(self.weight * score for score in best[1:])])
 
     def start(self) -> list[Spoken]:
         return [Spoken(0, self.language.start, (), 0.0, NEVER, 0.0)]
@@ -106,35 +107,49 @@ class WordBeam:
         return ended
 
     def _step(self, hypotheses: list[Spoken], frame: np.ndarray) -> list[Spoken]:
-        heard = [(int(phone), float(frame[phone])) for phone in np.flatnonzero(frame > self.floor) if phone != BLANK]
-        blank = float(frame[BLANK])
-        reached: dict[tuple[int, tuple[int, ...]], Spoken] = {}
-
-        def reach(hypothesis: Spoken, node: int, ends_blank: float, ends_label: float) -> None:
-            key = (node, hypothesis.history)
-            made = hypothesis._replace(node=node, blank=ends_blank, label=ends_label)
-            other = reached.get(key)
-            if other is not None:
-                better = made if made.acoustic + made.language > other.acoustic + other.language else other
-                made = better._replace(blank=add(made.blank, other.blank), label=add(made.label, other.label))
-            reached[key] = made
-
+        log_probs = frame.tolist()
+        blank, floor, ahead, phones = log_probs[BLANK], self.floor, self.ahead, self.tree.phones
+        # node and history → the likelier hypothesis behind it, log-probability ending in a blank, in the node's phone
+        reached: dict[tuple[int, tuple[int, ...]], list] = {}
+        for hypothesis in hypotheses:
+            node = hypothesis.node
+            stays = hypothesis.label + log_probs[phones[node]] if node else NEVER
+            _merge(reached, hypothesis, node, hypothesis.acoustic + blank, stays)
+        best = max(add(e[1], e[2]) + e[0].language + ahead[key[0]] for key, e in reached.items())
         for hypothesis in hypotheses:
             node, total = hypothesis.node, hypothesis.acoustic
-            last = self.tree.phones[node]
-            reach(hypothesis, node, total + blank, hypothesis.label + float(frame[last]) if node else NEVER)
+            last = phones[node]
             for origin, root in ((hypothesis, node), *((end, 0) for end in self._ended(hypothesis))):
-                for phone, value in heard:
-                    child = self.tree.child(root, phone)
-                    before = hypothesis.blank if phone == last else total
-                    if child is not None and before > NEVER:
-                        reach(origin, child, NEVER, before + value)
+                # What is too far behind a hypothesis that is certain to stay would not be kept.
+                least = best - self.breadth - origin.language
+                for phone, child in self.tree.children(root):
+                    value = log_probs[phone]
+                    if value > floor:
+                        value += hypothesis.blank if phone == last else total
+                        if value + ahead[child] > least:
+                            _merge(reached, origin, child, NEVER, value)
         ranked = nlargest(
             self.width,
             (
-                (item.acoustic + item.language + self.ahead[item.node] * (item.node > 0), n, item)
-                for n, item in enumerate(reached.values())
+                (add(entry[1], entry[2]) + entry[0].language + ahead[key[0]], number, key[0], entry)
+                for number, (key, entry) in enumerate(reached.items())
             ),
         )
         least = ranked[0][0] - self.breadth
-        return [item for score, _, item in ranked if score > least]
+        return [
+            origin._replace(node=node, blank=ends_blank, label=ends_label)
+            for score, _, node, (origin, ends_blank, ends_label) in ranked
+            if score > least
+        ]
+
+
+def _merge(reached: dict, origin: Spoken, node: int, blank: float, label: float) -> None:
+    """Adds paths to a node after some history; the words of the likelier ones stand for all."""
+    key = node, origin.history
+    entry = reached.get(key)
+    if entry is None:
+        reached[key] = [origin, blank, label]
+        return
+    if add(blank, label) + origin.language > add(entry[1], entry[2]) + entry[0].language:
+        entry[0] = origin
+    entry[1], entry[2] = add(blank, entry[1]), add(label, entry[2])

@@ -107,11 +107,14 @@ def test_the_tree_comes_back_from_its_file(tmp_path):
     tree.save(tmp_path / "p.npz")
     again = Pronunciations.load(tmp_path / "p.npz")
     assert (again.words, again.phones, again.ends) == (tree.words, tree.phones, tree.ends)
-    first = tree.child(0, 1)
-    assert again.child(0, 1) == first and again.child(first, 2) == tree.child(first, 2) and tree.child(0, 3) is None
+    roots = dict(tree.children(0))
+    first = roots[1]
+    assert sorted(roots) == [1, 2] and again.children(0) == tree.children(0)
+    assert sorted(dict(tree.children(first))) == [1, 2] and again.children(first) == tree.children(first)
+    assert tree.phones_to(dict(tree.children(first))[2]) == (1, 2) and tree.phones_to(0) == ()
     scores = np.array([-5.0, -1.0, -2.0, -4.0, -3.0])
     below = tree.best_below(scores)
-    assert below[0] == -1.0 and below[first] == -1.0 and below[tree.child(0, 2)] == -2.0
+    assert below[0] == -1.0 and below[first] == -1.0 and below[roots[2]] == -2.0
 
 
 def test_what_is_no_tree_is_refused(tmp_path):
