@@ -138,10 +138,21 @@ class BeamListener(Listener):
         """What was said in the first frames of the open segment."""
         self._advance(frames)
         reading = self._choose(self.search.readings(self._hypotheses)[: self.decoding.readings], frames)
+        if self.search.layer == "phones" and not self._agreed(reading, frames):
+            return []
         aligned = iter(align(torch.from_numpy(self._layer[:frames]), list(chain.from_iterable(reading.units))))
         words = zip(reading.words, reading.units, strict=True)
         spoken = [Spoken(text, [next(aligned) for _ in units]) for text, units in words]
         return self._segments(self._timed(spoken, frames))
+
+    def _agreed(self, reading: Reading, frames: int) -> bool:
+        """Whether the pieces heard something like it too: phones alone find words in clicks and music."""
+        log_probs = torch.from_numpy(self._log_probs[:frames])
+        try:
+            pieces = align(log_probs, self.parts.tokens.encode(reading.text))
+        except ValueError:  # more pieces than frames
+            return False
+        return sum(piece.probability for piece in pieces) >= self.decoding.agreed * len(pieces)
 
     def _choose(self, readings: Sequence[Reading], frames: int) -> Reading:
         """The best reading by search, pieces and attention together."""

@@ -25,6 +25,7 @@ class Decoding:
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
         quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
         sure: segments whose words are less probable on average are noise.
+        agreed: so are those that `words` found by phones and whose pieces are less probable on average.
         same_voice: cosine from which two stretches are by one speaker.
     Raises: ValueError: unknown method, or a window shorter than a second.
     """
@@ -41,6 +42,7 @@ class Decoding:
     longest: float = 20.0
     quiet: float = -8.5
     sure: float = 0.25
+    agreed: float = 0.08
     same_voice: float = 0.5
 
     def __post_init__(self) -> None:

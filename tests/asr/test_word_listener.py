@@ -47,7 +47,10 @@ def test_words_and_times_are_those_spoken(speller, speak):
 
 def test_words_without_pronunciation_are_never_written(speller, speak):
     parts = speller.parts._replace(spoken=Pronunciations.build({"a": [(1,)], "bee": [(2,)]}))
-    assert Recognizer(parts, speller.manifest, BY_WORDS).transcribe(speak(["a", "b"])[0], 16000).text == "a bee"
+    assert (
+        Recognizer(parts, speller.manifest, replace(BY_WORDS, agreed=0.0)).transcribe(speak(["a", "b"])[0], 16000).text
+        == "a bee"
+    )
     # A word of three phones of which two are heard is no word at all.
     parts = speller.parts._replace(spoken=Pronunciations.build({"abc": [(1, 2, 3)]}))
     assert Recognizer(parts, speller.manifest, BY_WORDS).transcribe(speak(["a", "b"])[0], 16000).text == ""
@@ -80,6 +83,16 @@ def test_memory_does_not_grow(speller, speak):
 @pytest.mark.parametrize("samples", [0, 1, 16000])
 def test_silence_says_nothing(speller, samples):
     assert speller.transcribe(np.zeros(samples, np.float32), 16000).words == ()
+
+
+def test_words_that_the_pieces_did_not_hear_are_noise(speller, speak):
+    """Two words swap their phones: what is heard by phones has no support by pieces."""
+    audio, _ = speak(["a", "b"])
+    swapped = speller.parts._replace(spoken=Pronunciations.build(SPOKEN | {"b": [(1,)], "a": [(2,)]}))
+    for agreed, text in ((0.0, "b a"), (0.08, "")):
+        hasty = Recognizer(swapped, speller.manifest, replace(BY_WORDS, agreed=agreed))
+        assert hasty.transcribe(audio, 16000).text == text
+    assert speller.transcribe(audio, 16000).text == "a b"
 
 
 def test_readings_are_weighed_by_pieces_and_attention(speller, speak):
@@ -137,4 +150,5 @@ def test_common_words_are_likelier_than_rare_ones_that_sound_alike(speller, spea
         english = BackoffModel([common, rare], grams, codes)
         language = LanguageModel.train(["zz"], spellings=["a", "eh"], general=english)
         parts = speller.parts._replace(spoken=spoken, language=language)
-        assert Recognizer(parts, speller.manifest, BY_WORDS).transcribe(speak(["a"])[0], 16000).text == common
+        decoding = replace(BY_WORDS, agreed=0.0)  # "eh" is not what the pieces were fitted to
+        assert Recognizer(parts, speller.manifest, decoding).transcribe(speak(["a"])[0], 16000).text == common
