@@ -89,10 +89,11 @@ def test_words_that_the_pieces_did_not_hear_are_noise(speller, speak):
     """Two words swap their phones: what is heard by phones has no support by pieces."""
     audio, _ = speak(["a", "b"])
     swapped = speller.parts._replace(spoken=Pronunciations.build(SPOKEN | {"b": [(1,)], "a": [(2,)]}))
-    for agreed, text in ((0.0, "b a"), (0.08, "")):
+    for agreed, text in ((0.0, "b a"), (0.5, "")):
         hasty = Recognizer(swapped, speller.manifest, replace(BY_WORDS, agreed=agreed))
         assert hasty.transcribe(audio, 16000).text == text
-    assert speller.transcribe(audio, 16000).text == "a b"
+    strict = Recognizer(speller.parts, speller.manifest, replace(BY_WORDS, agreed=0.5))
+    assert strict.transcribe(audio, 16000).text == "a b"
 
 
 def test_readings_are_weighed_by_pieces_and_attention(speller, speak):
