@@ -89,10 +89,10 @@ def test_words_that_the_pieces_did_not_hear_are_noise(speller, speak):
     """Two words swap their phones: what is heard by phones has no support by pieces."""
     audio, _ = speak(["a", "b"])
     swapped = speller.parts._replace(spoken=Pronunciations.build(SPOKEN | {"b": [(1,)], "a": [(2,)]}))
-    for agreed, text in ((0.0, "b a"), (0.5, "")):
+    for agreed, text in ((0.0, "b a"), (0.7, "")):
         hasty = Recognizer(swapped, speller.manifest, replace(BY_WORDS, agreed=agreed))
         assert hasty.transcribe(audio, 16000).text == text
-    strict = Recognizer(speller.parts, speller.manifest, replace(BY_WORDS, agreed=0.5))
+    strict = Recognizer(speller.parts, speller.manifest, replace(BY_WORDS, agreed=0.7))
     assert strict.transcribe(audio, 16000).text == "a b"
 
 
