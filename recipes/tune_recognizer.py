@@ -2,8 +2,9 @@
 
     python -m melstate.recipes.tune_recognizer MODEL_FOLDER --run runs/recognizer --clips 150
 
-Every clip is decoded once into a list of readings; their scores are then weighed anew for every setting, which takes
-seconds. Copy the result into the export's --decoding, or let --write put it into the folder's model.yaml.
+Every clip is decoded into a list of readings; their scores are then weighed anew for every setting, which takes seconds.
+The next round decodes with the best setting of the last, for other weights lead to other readings. Copy the result into
+the export's --decoding, or let --write put it into the folder's model.yaml.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 import torch
 
 from melstate.asr import package
-from melstate.asr.beam_listener import BeamListener
+from melstate.asr.beam_listener import BeamListener, make_search
 from melstate.asr.decoding import Decoding
+from melstate.asr.reading import Search
 from melstate.asr.recognizer import Recognizer
 from melstate.asr.scoring import WordErrors, word_errors
 from melstate.recipes.data.clips import Clip
@@ -52,10 +54,11 @@ class Weights(NamedTuple):
     attention: float
 
 
-def readings(recognizer: Recognizer, clip: Clip, wide: Decoding) -> list[Reading]:
+def readings(recognizer: Recognizer, clip: Clip, wide: Decoding, search: Search) -> list[Reading]:
     """What a wide beam makes of one clip taken as one segment; the empty reading if it heard nothing."""
-    listener = BeamListener(recognizer.parts, recognizer.parts.model.mel.sample_rate, wide)
-    listener.feed(np.pad(clip.waveform.audio, (0, recognizer.parts.model.mel.sample_rate)))  # fills the last chunk
+    rate = recognizer.parts.model.mel.sample_rate
+    listener = BeamListener(recognizer.parts, rate, wide, search=search)
+    listener.feed(np.pad(clip.waveform.audio, (0, rate)))  # fills the last chunk
     language = recognizer.parts.language
     rows = []
     for reading, pieces, attention in listener.readings():
@@ -96,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--set", dest="names", nargs="*", help="which development sets; all but digits by default")
     add("--clips", type=int, default=150, help="of each set, spread evenly")
     add("--width", type=int, default=32, help="readings a clip")
+    add("--rounds", type=int, default=2)
     add("--write", action="store_true", help="put the best weights into the folder's model.yaml")
     add("--threads", type=int, default=1)
     args = parser.parse_args(argv)
@@ -105,20 +109,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = args.names or [name for name in data.dev if name != "digits"]
     width = max(args.width, recognizer.decoding.width)
     wide = replace(recognizer.decoding, width=width, readings=args.width, pause=60.0, longest=120.0)
-    clips = []
-    for name in names:
-        chosen = data.dev[name]
-        count = min(args.clips, len(chosen))
-        clips += [readings(recognizer, chosen[i * len(chosen) // count], wide) for i in range(count)]
-    oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in clips), WordErrors())
-    print(f"{len(clips)} clips, {oracle.words} words; the best reading of each has {oracle.rate:.1%} errors")
+    chosen = [
+        clips[i * len(clips) // count]
+        for clips in (data.dev[name] for name in names)
+        for count in [min(args.clips, len(clips))]
+        for i in range(count)
+    ]
     by_phones = recognizer.decoding.method == "words"
     grid = itertools.product(LANGUAGE, BONUS, PIECES if by_phones else (0.0,), ATTENTION)
     settings = [Weights(*weights) for weights in grid if weights[2] + weights[3] < 1]
-    ranked = sorted(settings, key=lambda weights: best(clips, weights).errors)
-    for weights in (*ranked[:5], Weights(0.0, 0.0, 0.0, 0.0)):
-        shown = "  ".join(f"{name} {value:4.2f}" for name, value in weights._asdict().items())
-        print(f"{shown}: {best(clips, weights).rate:.1%}")
+    for number in range(1, args.rounds + 1):
+        search = make_search(recognizer.parts, wide)
+        found = [readings(recognizer, clip, wide, search) for clip in chosen]
+        oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in found), WordErrors())
+        print(
+            f"round {number}: {len(chosen)} clips, {oracle.words} words, {oracle.rate:.1%} errors in the best readings"
+        )
+        ranked = sorted(settings, key=lambda weights: best(found, weights).errors)
+        for weights in (*ranked[:5], Weights(0.0, 0.0, 0.0, 0.0)):
+            shown = "  ".join(f"{name} {value:4.2f}" for name, value in weights._asdict().items())
+            print(f"{shown}: {best(found, weights).rate:.1%}")
+        wide = replace(wide, language=ranked[0].language, bonus=ranked[0].bonus)
     if args.write:
         folder = package.find(args.model if "/" in args.model else f"./{args.model}")
         manifest = package.read(folder)

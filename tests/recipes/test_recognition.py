@@ -165,7 +165,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
-    assert "the best reading" in capsys.readouterr().out
+    assert "in the best readings" in capsys.readouterr().out
     assert Recognizer.load(folder).decoding.pause == 0.5
 
 
