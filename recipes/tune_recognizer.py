@@ -2,9 +2,9 @@
 
     python -m melstate.recipes.tune_recognizer MODEL_FOLDER --run runs/recognizer --clips 150
 
-Every clip is decoded into a list of readings; their scores are then weighed anew for every setting, which takes seconds.
-The next round decodes with the best setting of the last, for other weights lead to other readings. Copy the result into
-the export's --decoding, or let --write put it into the folder's model.yaml.
+Every clip is decoded into a list of readings; their scores are then weighed anew for every setting, in seconds. The
+next round decodes with the best setting of the last, for other weights lead to other readings. Copy the result into the
+export's --decoding, or let --write put it into the folder's model.yaml.
 """
 
 from __future__ import annotations
