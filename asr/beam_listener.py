@@ -27,11 +27,27 @@ from melstate.asr.word_beam import WordBeam
 
 
 class Weighed(NamedTuple):
-    """A reading and its log-probabilities by the pieces' CTC and by attention; 0 where nobody asked for them."""
+    """A reading, and its log-probabilities by the language model, the pieces' CTC and attention; 0 where nobody asked
+    for them."""
 
     reading: Reading
+    language: float
     pieces: float
     attention: float
+
+
+class Weights(NamedTuple):
+    """What each counts when readings are weighed, as in Decoding; the search has what pieces and attention leave."""
+
+    language: float
+    bonus: float
+    pieces: float
+    attention: float
+
+    def total(self, one: Weighed) -> float:
+        searched = (1 - self.pieces - self.attention) * one.reading.acoustic + self.bonus * len(one.reading.words)
+        others = (self.language, one.language), (self.pieces, one.pieces), (self.attention, one.attention)
+        return searched + sum(share * score for share, score in others if share)  # 0 × −∞ is nothing
 
 
 def make_search(parts: Parts, decoding: Decoding) -> Search:
@@ -155,18 +171,22 @@ class BeamListener(Listener):
         return sum(piece.probability for piece in pieces) >= self.decoding.agreed * len(pieces)
 
     def _choose(self, readings: Sequence[Reading], frames: int) -> Reading:
-        """The best reading by search, pieces and attention together."""
-        pieces, attention = self._shares
-        if len(readings) == 1 or not (pieces or attention):
+        """The best reading by search, language, pieces and attention together."""
+        weights, as_searched = self._weights, (self.decoding.language, self.decoding.bonus, 0.0, 0.0)
+        if len(readings) == 1 or weights == as_searched:
             return readings[0]
-        weighed = self._weigh(readings, frames, pieces=bool(pieces), attention=bool(attention))
-        return max(weighed, key=lambda one: total(one, pieces, attention)).reading
+        weighed = self._weigh(readings, frames, pieces=bool(weights.pieces), attention=bool(weights.attention))
+        return max(weighed, key=weights.total).reading
 
     @property
-    def _shares(self) -> tuple[float, float]:
-        """The weights of pieces and attention; what searched by pieces has their weight in it."""
-        pieces = self.decoding.pieces if self.search.layer == "phones" else 0.0
-        return pieces, self.decoding.attention if self.parts.model.decoder is not None else 0.0
+    def _weights(self) -> Weights:
+        """The final weights; what searched by pieces has their weight in it."""
+        decoding = self.decoding
+        language = decoding.language if decoding.final_language is None else decoding.final_language
+        bonus = decoding.bonus if decoding.final_bonus is None else decoding.final_bonus
+        pieces = decoding.pieces if self.search.layer == "phones" else 0.0
+        attention = decoding.attention if self.parts.model.decoder is not None else 0.0
+        return Weights(language, bonus if self.parts.language else 0.0, pieces, attention)
 
     def readings(self) -> list[Weighed]:
         """What the open segment may say, best first by the search, and what everything else says of it."""
@@ -184,7 +204,9 @@ class BeamListener(Listener):
         nothing = [0.0] * len(readings)
         by_pieces = self._by_pieces(written, frames) if pieces else nothing
         by_attention = self._by_attention(written, self._memory[:, :frames]) if attention and frames else nothing
-        return [Weighed(*one) for one in zip(readings, by_pieces, by_attention, strict=True)]
+        language = self.parts.language
+        by_language = [language.log_probability(reading.words) for reading in readings] if language else nothing
+        return [Weighed(*one) for one in zip(readings, by_language, by_pieces, by_attention, strict=True)]
 
     def _by_pieces(self, written: Sequence[Sequence[int]], frames: int) -> list[float]:
         """The log-probability of each text by the pieces' CTC; of those that do not fit, less than any other."""
@@ -210,15 +232,6 @@ class BeamListener(Listener):
             ended = scores[row, len(tokens), END:FIRST_PIECE].logsumexp(0)  # a speaker's name, or the end
             totals.append(float(said + ended))
         return totals
-
-
-def total(weighed: Weighed, pieces: float, attention: float) -> float:
-    """The score of a reading when pieces and attention have these shares of what was heard."""
-    heard = (1 - pieces - attention) * weighed.reading.acoustic + weighed.reading.language
-    # A share of 0 must not meet a score of minus infinity.
-    return heard + sum(
-        share * score for share, score in ((pieces, weighed.pieces), (attention, weighed.attention)) if share
-    )
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:

@@ -17,7 +17,8 @@ class Decoding:
             attention decoder (`beam_listener`); "striding": the attention decoder alone, through a window that moves
             (`striding_listener`).
         width: hypotheses in the beam; `words` wants about 100.
-        language: weight of the language model. bonus: added for every word.
+        language: weight of the language model in the search. bonus: added for every word.
+        final_language, final_bonus: those when the best readings are weighed; None: as in the search.
         attention: weight of the decoder against CTC when a segment's readings are weighed; 0 leaves it out.
         pieces: weight of the pieces' CTC against the phones' when readings found by `words` are weighed.
         readings: how many are weighed.
@@ -34,6 +35,8 @@ class Decoding:
     width: int = 16
     language: float = 0.5
     bonus: float = 1.0
+    final_language: float | None = None
+    final_bonus: float | None = None
     attention: float = 0.4
     pieces: float = 0.0
     readings: int = 8

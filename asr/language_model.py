@@ -194,16 +194,21 @@ class LanguageModel:
             self._spelled[word] = max(probability, 1e-30)
         return self._spelled[word]
 
+    def log_probability(self, words: Sequence[str]) -> float:
+        """Of an utterance of these words and its end; 0 for none."""
+        total, history = 0.0, self.start
+        for word in words:
+            score, history = self.score(history, word)
+            total += score
+        return total + self.end(history) if words else 0.0
+
     def perplexity(self, sentences: Iterable[str]) -> float:
         """Per word and sentence end."""
         total, count = 0.0, 0
         for sentence in sentences:
-            history = self.start
-            for word in sentence.split():
-                score, history = self.score(history, word)
-                total += score
-            total += self.end(history)
-            count += len(sentence.split()) + 1
+            words = sentence.split()
+            total += self.log_probability(words)
+            count += len(words) + 1
         return math.exp(-total / max(count, 1))
 
     def save(self, path: str | Path) -> None:

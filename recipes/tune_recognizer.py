@@ -2,9 +2,9 @@
 
     python -m melstate.recipes.tune_recognizer MODEL_FOLDER --run runs/recognizer --clips 150
 
-Every clip is decoded into a list of readings; their scores are then weighed anew for every setting, in seconds. The
-next round decodes with the best setting of the last, for other weights lead to other readings. Copy the result into the
-export's --decoding, or let --write put it into the folder's model.yaml.
+Every clip is decoded into a list of readings by the search's own weights; their scores are then weighed anew for every
+setting, in seconds. Copy the result into the export's --decoding, or let --write put it into the folder's model.yaml.
+The search wants less weight of the language model than the final choice: compare the errors of the best readings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from melstate.asr import package
-from melstate.asr.beam_listener import BeamListener, make_search
+from melstate.asr.beam_listener import BeamListener, Weighed, Weights, make_search
 from melstate.asr.decoding import Decoding
 from melstate.asr.reading import Search
 from melstate.asr.recognizer import Recognizer
@@ -28,67 +28,31 @@ from melstate.asr.scoring import WordErrors, word_errors
 from melstate.recipes.data.clips import Clip
 from melstate.recipes.export_recognizer import run_data
 
-LANGUAGE = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+FINAL = {"language": "final_language", "bonus": "final_bonus"}  # in Decoding
+LANGUAGE = (0.0, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
 BONUS = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-ATTENTION = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6)
+ATTENTION = (0.0, 0.1, 0.2, 0.3, 0.45)
 PIECES = (0.0, 0.1, 0.2, 0.3, 0.4)  # with a search by phones
 
 
-class Reading(NamedTuple):
-    """One way to read a clip, its errors, and what speaks for it (natural logs)."""
+class Read(NamedTuple):
+    """One way to read a clip, what speaks for it, and its errors."""
 
+    weighed: Weighed
     errors: WordErrors
-    acoustic: float
-    language: float
-    pieces: float
-    attention: float
-    words: int
 
 
-class Weights(NamedTuple):
-    """Settings of Decoding."""
-
-    language: float
-    bonus: float
-    pieces: float
-    attention: float
-
-
-def readings(recognizer: Recognizer, clip: Clip, wide: Decoding, search: Search) -> list[Reading]:
+def readings(recognizer: Recognizer, clip: Clip, wide: Decoding, search: Search) -> list[Read]:
     """What a wide beam makes of one clip taken as one segment; the empty reading if it heard nothing."""
     rate = recognizer.parts.model.mel.sample_rate
     listener = BeamListener(recognizer.parts, rate, wide, search=search)
     listener.feed(np.pad(clip.waveform.audio, (0, rate)))  # fills the last chunk
-    language = recognizer.parts.language
-    rows = []
-    for reading, pieces, attention in listener.readings():
-        score = 0.0
-        if language:
-            history = language.start
-            for word in reading.words:
-                value, history = language.score(history, word)
-                score += value
-            score += language.end(history) if reading.words else 0.0
-        errors = word_errors(clip.text, reading.text)
-        rows.append(Reading(errors, reading.acoustic, score, pieces, attention, len(reading.words)))
-    return rows
+    return [Read(weighed, word_errors(clip.text, weighed.reading.text)) for weighed in listener.readings()]
 
 
-def best(clips: Sequence[Sequence[Reading]], weights: Weights) -> WordErrors:
+def best(clips: Sequence[Sequence[Read]], weights: Weights) -> WordErrors:
     """The errors when each clip's best reading under these weights is taken."""
-    total = WordErrors()
-    searched = 1 - weights.pieces - weights.attention
-    for rows in clips:
-        scores = [
-            searched * row.acoustic
-            + (weights.pieces * row.pieces if weights.pieces else 0.0)
-            + weights.attention * row.attention
-            + weights.language * row.language
-            + weights.bonus * row.words
-            for row in rows
-        ]
-        total += rows[int(np.argmax(scores))].errors
-    return total
+    return sum((max(rows, key=lambda row: weights.total(row.weighed)).errors for rows in clips), WordErrors())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--set", dest="names", nargs="*", help="which development sets; all but digits by default")
     add("--clips", type=int, default=150, help="of each set, spread evenly")
     add("--width", type=int, default=32, help="readings a clip")
-    add("--rounds", type=int, default=2)
     add("--write", action="store_true", help="put the best weights into the folder's model.yaml")
     add("--threads", type=int, default=1)
     args = parser.parse_args(argv)
@@ -118,22 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_phones = recognizer.decoding.method == "words"
     grid = itertools.product(LANGUAGE, BONUS, PIECES if by_phones else (0.0,), ATTENTION)
     settings = [Weights(*weights) for weights in grid if weights[2] + weights[3] < 1]
-    for number in range(1, args.rounds + 1):
-        search = make_search(recognizer.parts, wide)
-        found = [readings(recognizer, clip, wide, search) for clip in chosen]
-        oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in found), WordErrors())
-        print(
-            f"round {number}: {len(chosen)} clips, {oracle.words} words, {oracle.rate:.1%} errors in the best readings"
-        )
-        ranked = sorted(settings, key=lambda weights: best(found, weights).errors)
-        for weights in (*ranked[:5], Weights(0.0, 0.0, 0.0, 0.0)):
-            shown = "  ".join(f"{name} {value:4.2f}" for name, value in weights._asdict().items())
-            print(f"{shown}: {best(found, weights).rate:.1%}")
-        wide = replace(wide, language=ranked[0].language, bonus=ranked[0].bonus)
+    search = make_search(recognizer.parts, wide)
+    found = [readings(recognizer, clip, wide, search) for clip in chosen]
+    oracle = sum((min((r.errors for r in rows), key=lambda e: e.errors) for rows in found), WordErrors())
+    print(f"{len(chosen)} clips, {oracle.words} words; the best reading of each has {oracle.rate:.1%} errors")
+    ranked = sorted(settings, key=lambda weights: best(found, weights).errors)
+    for weights in (*ranked[:5], Weights(0.0, 0.0, 0.0, 0.0)):
+        shown = "  ".join(f"{name} {value:4.2f}" for name, value in weights._asdict().items())
+        print(f"{shown}: {best(found, weights).rate:.1%}")
     if args.write:
         folder = package.find(args.model if "/" in args.model else f"./{args.model}")
         manifest = package.read(folder)
-        package.write(folder, replace(manifest, decoding={**manifest.decoding, **ranked[0]._asdict()}))
+        found_weights = ranked[0]._asdict()
+        chosen_weights = {FINAL.get(name, name): value for name, value in found_weights.items()}
+        package.write(folder, replace(manifest, decoding={**manifest.decoding, **chosen_weights}))
     return 0
 
 

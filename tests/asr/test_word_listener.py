@@ -9,7 +9,7 @@ import torch
 
 from melstate.asr import Recognizer, package
 from melstate.asr.backoff import BackoffModel, encode
-from melstate.asr.beam_listener import BeamListener, total
+from melstate.asr.beam_listener import BeamListener, Weights
 from melstate.asr.ctc import ctc_loss
 from melstate.asr.decoding import Decoding
 from melstate.asr.language_model import LanguageModel
@@ -104,7 +104,7 @@ def test_readings_are_weighed_by_pieces_and_attention(speller, speak):
     weighed = listener.readings()
     log_probs = torch.from_numpy(listener._log_probs[: listener._seen])[None]
     assert len(weighed) >= 2
-    for reading, pieces, _ in weighed:
+    for reading, _, pieces, _ in weighed:
         target = torch.tensor([speller.parts.tokens.encode(reading.text)])
         count, frames = torch.tensor([target.shape[1]]), torch.tensor([listener._seen])
         expected = -float(ctc_loss(log_probs, frames, target, count)) * max(1, int(count))
@@ -113,7 +113,20 @@ def test_readings_are_weighed_by_pieces_and_attention(speller, speak):
     assert listener._choose([one.reading for one in weighed], listener._seen) == best.reading
     longest = max(weighed, key=lambda one: len(one.reading.words)).reading
     assert listener._by_pieces([[7] * (listener._seen + 1)], listener._seen) == [-np.inf]
-    assert np.isfinite(total(weighed[0]._replace(pieces=-np.inf, reading=longest), 0.0, 0.0))
+    assert np.isfinite(Weights(1.0, 0.0, 0.0, 0.0).total(weighed[0]._replace(pieces=-np.inf, reading=longest)))
+    for final_language, final_bonus in ((0.0, 0.0), (3.0, -9.0)):
+        chosen = replace(BY_WORDS, final_language=final_language, final_bonus=final_bonus, pause=9.0)
+        listener.decoding = chosen
+        language = speller.parts.language
+        best = max(
+            weighed,
+            key=lambda one: (
+                one.reading.acoustic
+                + final_language * language.log_probability(one.reading.words)
+                + final_bonus * len(one.reading.words)
+            ),
+        )
+        assert listener._choose([one.reading for one in weighed], listener._seen) == best.reading
 
 
 def test_it_comes_back_from_its_folder(speller, speak, tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from melstate.asr import Recognizer
 from melstate.asr.backoff import BackoffModel
+from melstate.asr.decoding import Decoding
 from melstate.asr.tokens import END, FIRST_PIECE
 from melstate.recipes import export_recognizer, tune_recognizer
 from melstate.recipes.data.recognition import PHONES, RecognitionData, phones_of, read_corpus
@@ -165,8 +166,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0
-    assert "in the best readings" in capsys.readouterr().out
-    assert Recognizer.load(folder).decoding.pause == 0.5
+    assert "the best reading" in capsys.readouterr().out
+    tuned = Recognizer.load(folder).decoding
+    assert tuned.pause == 0.5 and tuned.final_language is not None and tuned.language == Decoding().language
 
 
 def test_invented_sentences_teach_sound_and_no_language(place):
