@@ -92,7 +92,7 @@ def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, 
         "",
         f"- language: {manifest.language}; writes lower-case words, numbers spelled out, no punctuation",
         f"- licence: {manifest.licence} (the text is in LICENSE)",
-        f"- learned from {seconds / 3600:.1f} hours of speech in {steps} steps",
+        f"- learned from {seconds / 3600:.1f} hours of speech in {steps:,} steps of its last training",
         f"- {size:,} parameters, {len(parts.tokens)} tokens; "
         f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts"
         + (
