@@ -25,8 +25,8 @@ class Decoding:
         window: seconds that the striding decoder sees at once.
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
         quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
-        sure: segments whose words are less probable on average are noise.
-        agreed: so are those that `words` found by phones and whose pieces are less probable on average.
+        sure: segments that `words` found by phones are noise if their words are less probable on average.
+        agreed: segments of every method are noise if their pieces are less probable on average.
         same_voice: cosine from which two stretches are by one speaker.
     Raises: ValueError: unknown method, or a window shorter than a second.
     """

@@ -192,7 +192,9 @@ class Listener(ABC):
 
     def _segments(self, words: Sequence[Word]) -> list[Segment]:
         """The words between two pauses: nothing if they are not sure, one segment, or one a speaker's turn."""
-        if not words or sum(word.probability for word in words) < self.decoding.sure * len(words):
+        # Pieces are less sure of themselves than phones, and no less right.
+        least = self.decoding.agreed if self._phone_head is None else self.decoding.sure
+        if not words or sum(word.probability for word in words) < least * len(words):
             return []
         return [Segment(tuple(words))] if self._voices is None else self._by_speaker(words)
 

@@ -92,7 +92,7 @@ def test_samples_that_are_no_numbers_are_refused(recognizer, speak):
 
 def test_improbable_segments_are_noise(recognizer, speak):
     audio, _ = speak(["a", "b"])
-    strict = Recognizer(recognizer.parts, recognizer.manifest, replace(recognizer.decoding, sure=1.01))
+    strict = Recognizer(recognizer.parts, recognizer.manifest, replace(recognizer.decoding, agreed=1.01))
     assert strict.transcribe(audio, 16000).words == ()
 
 

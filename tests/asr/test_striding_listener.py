@@ -77,7 +77,7 @@ def untrained(recognizer):
         decoder.embedding.weight *= 20
         for layer in decoder.layers:
             layer.query.weight *= 20
-    return with_decoder(recognizer, decoder, sure=0.0)
+    return with_decoder(recognizer, decoder, agreed=0.0)
 
 
 def best_words(recognizer, audio):
@@ -183,7 +183,7 @@ def test_text_that_ctc_cannot_place_is_dropped(recognizer, speak):
 
 
 def test_improbable_segments_are_noise(recognizer, speak):
-    strict = with_decoder(recognizer, Reader(recognizer.parts.model.ctc), sure=1.01)
+    strict = with_decoder(recognizer, Reader(recognizer.parts.model.ctc), agreed=1.01)
     assert strict.transcribe(speak(["a", "b"])[0], 16000).words == ()
 
 
