@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+
+from melstate.asr.arrays import pack_words, unpack_words
 
 START, END = 0, 1  # before a sentence, and what ends it; words follow, common ones first
 FIRST_WORD = 2
@@ -108,9 +109,9 @@ class BackoffModel:
             context = context[1:]
         return spare + float(self._logs[1][symbol - 1])
 
-    def to_arrays(self) -> dict[str, Any]:
+    def to_arrays(self) -> dict[str, np.ndarray]:
         """For an .npz: columns are stored as steps from row to row, which compress."""
-        arrays: dict[str, Any] = {"words": np.frombuffer("\n".join(self.words).encode(), np.uint8)}
+        arrays = {"words": pack_words(self.words)}
         for n, table in self.grams.items():
             table = table.astype(np.uint16)
             arrays[f"codes{n}"] = self.codes[n].astype(np.uint8)
@@ -120,7 +121,7 @@ class BackoffModel:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> BackoffModel:
         """Raises: KeyError, ValueError: other arrays."""
-        words = bytes(arrays["words"]).decode().split("\n")
+        words = unpack_words(arrays["words"])
         grams = {n: np.cumsum(arrays[f"grams{n}"], axis=1, dtype=np.uint16).T.astype(np.int64) for n in (1, 2, 3)}
         return cls(words, grams, {n: arrays[f"codes{n}"] for n in (1, 2, 3)})
 

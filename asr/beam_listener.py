@@ -19,7 +19,7 @@ from torch import Tensor
 from melstate.asr.beam import NEVER, Beam
 from melstate.asr.ctc import align
 from melstate.asr.decoding import Decoding
-from melstate.asr.listener import Heard, Listener, Parts, Spoken
+from melstate.asr.listener import AlignedWord, Heard, Listener, Parts
 from melstate.asr.reading import Reading, Search
 from melstate.asr.tokens import BLANK, END, FIRST_PIECE
 from melstate.asr.transcript import Segment
@@ -158,7 +158,7 @@ class BeamListener(Listener):
             return []
         aligned = iter(align(torch.from_numpy(self._layer[:frames]), list(chain.from_iterable(reading.units))))
         words = zip(reading.words, reading.units, strict=True)
-        spoken = [Spoken(text, [next(aligned) for _ in units]) for text, units in words]
+        spoken = [AlignedWord(text, [next(aligned) for _ in units]) for text, units in words]
         return self._segments(self._timed(spoken, frames))
 
     def _agreed(self, reading: Reading, frames: int) -> bool:

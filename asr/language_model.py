@@ -5,18 +5,16 @@ Only counts of the longest n-grams are stored; everything else follows from them
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from melstate.asr.arrays import pack_words, read_arrays, unpack_words, write_arrays
 from melstate.asr.backoff import END, BackoffModel
 from melstate.asr.lexicon import Lexicon
-from melstate.vocoders.checkpoint import write_atomic
 
 DISCOUNT = 0.75
 EDGE = 0  # the symbol before a sequence starts, and the one that ends it
@@ -213,44 +211,34 @@ class LanguageModel:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz of words and counts, whole or not at all."""
-        arrays: dict[str, Any] = {"words": _packed(self.words)}
+        arrays: dict[str, np.ndarray] = {"words": pack_words(self.words)}
         if self.lexicon is not None:
-            arrays["lexicon"] = _packed(self.lexicon.words)
+            arrays["lexicon"] = pack_words(self.lexicon.words)
         if self.general is not None:
-            arrays["share"] = np.float64(self.share)
+            arrays["share"] = np.array(self.share)
             arrays |= {f"general_{name}": array for name, array in self.general.to_arrays().items()}
         for name, table in (("words", self.ngram), ("letters", self.letters)):
             grams = sorted(table.counts)
             arrays[f"{name}_grams"] = np.array(grams, np.uint16 if len(self.words) < 65535 else np.uint32)
             arrays[f"{name}_counts"] = np.array([table.counts[gram] for gram in grams], np.uint32)
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)
-        write_atomic(path, stream.getvalue())
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> LanguageModel:
         """Raises: FileNotFoundError: no such file. ValueError: not a language model."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such language model")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                words = bytes(arrays["words"]).decode().split("\n")
-                lexicon = Lexicon(bytes(arrays["lexicon"]).decode().split("\n")) if "lexicon" in arrays else None
-                kept = {name.removeprefix("general_"): arrays[name] for name in arrays if name.startswith("general_")}
-                general = BackoffModel.from_arrays(kept) if kept else None
-                share = float(arrays["share"]) if kept else 0.0
-                tables = [_table(arrays, name, path) for name in ("words", "letters")]
-        except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a language model ({error}); export it again") from error
-        return cls(words, tables[0], tables[1], lexicon, general, share)
+        return read_arrays(path, "language model", "export it again", cls._from_arrays)
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LanguageModel:
+        lexicon = Lexicon(unpack_words(arrays["lexicon"])) if "lexicon" in arrays else None
+        kept = {name.removeprefix("general_"): arrays[name] for name in arrays if name.startswith("general_")}
+        general = BackoffModel.from_arrays(kept) if kept else None
+        share = float(arrays["share"]) if kept else 0.0
+        tables = [_table(arrays, name) for name in ("words", "letters")]
+        return cls(unpack_words(arrays["words"]), tables[0], tables[1], lexicon, general, share)
 
 
-def _packed(words: Sequence[str]) -> np.ndarray:
-    return np.frombuffer("\n".join(words).encode(), np.uint8)
-
-
-def _table(arrays: Any, name: str, path: Path) -> NGram:
+def _table(arrays: Mapping[str, np.ndarray], name: str) -> NGram:
     grams, counts = arrays[f"{name}_grams"], arrays[f"{name}_counts"]
     if grams.ndim != 2 or len(grams) != len(counts):
         raise ValueError(f"{len(grams)} n-grams of {name} but {len(counts)} counts")

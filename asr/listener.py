@@ -61,7 +61,7 @@ class Heard(NamedTuple):
             yield Heard(self.memory[:, part], self.pieces[part], self.phones[part])
 
 
-class Spoken(NamedTuple):
+class AlignedWord(NamedTuple):
     """A word and the frames of its pieces or phones."""
 
     text: str
@@ -178,7 +178,7 @@ class Listener(ABC):
         self._log_probs, self._phones = self._log_probs[frames:], self._phones[frames:]
         self._audio = self._audio[frames * FACTOR * self.parts.model.mel.hop :]
 
-    def _timed(self, spoken: Sequence[Spoken], frames: int) -> list[Word]:
+    def _timed(self, spoken: Sequence[AlignedWord], frames: int) -> list[Word]:
         """The words with their times, when they were aligned within so many of the frames that are kept."""
         words: list[Word] = []
         trail = round(TRAIL / self.frame_seconds)

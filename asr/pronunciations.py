@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from melstate.vocoders.checkpoint import write_atomic
+from melstate.asr.arrays import pack_words, read_arrays, unpack_words, write_arrays
 
 MOST_PHONES = 256
 
@@ -93,20 +91,13 @@ class Pronunciations:
     def save(self, path: str | Path) -> None:
         """Write an .npz, whole or not at all."""
         phones, parents, ends = self._arrays
-        text = np.frombuffer("\n".join(self.words).encode(), np.uint8)
-        stream = io.BytesIO()
-        np.savez_compressed(stream, words=text, phones=phones, parents=parents, ends=ends)
-        write_atomic(path, stream.getvalue())
+        write_arrays(path, {"words": pack_words(self.words), "phones": phones, "parents": parents, "ends": ends})
 
     @classmethod
     def load(cls, path: str | Path) -> Pronunciations:
         """Raises: FileNotFoundError: no such file. ValueError: no pronunciations in it."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such pronunciations")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found: Any = {name: arrays[name] for name in ("phones", "parents", "ends")}
-                return cls(bytes(arrays["words"]).decode().split("\n"), **found)
-        except (KeyError, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not pronunciations ({error}); export it again") from error
+        return read_arrays(path, "pronunciation tree", "export it again", cls._from_arrays)
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Pronunciations:
+        return cls(unpack_words(arrays["words"]), arrays["phones"], arrays["parents"], arrays["ends"])

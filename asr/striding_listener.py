@@ -11,7 +11,7 @@ import torch
 
 from melstate.asr.ctc import align_words
 from melstate.asr.decoding import Decoding
-from melstate.asr.listener import Heard, Listener, Parts, Spoken, stretches
+from melstate.asr.listener import AlignedWord, Heard, Listener, Parts, stretches
 from melstate.asr.striding import Striding, Written
 from melstate.asr.tokens import BLANK, FIRST_PIECE
 from melstate.asr.transcript import Segment, Word
@@ -79,11 +79,11 @@ class StridingListener(Listener):
         self._forget(words, sum(map(len, closed)))
         return segments
 
-    def _aligned(self, frames: int) -> list[Spoken]:
+    def _aligned(self, frames: int) -> list[AlignedWord]:
         """The words that were written, by the pieces' CTC. Raises ValueError: they need more frames."""
         tokens, log_probs = self.parts.tokens, torch.from_numpy(self._log_probs[:frames])
         words = align_words(log_probs, [written.token for written in self._written], tokens)
-        return [Spoken(tokens.decode(piece.token for piece in word), word) for word in words]
+        return [AlignedWord(tokens.decode(piece.token for piece in word), word) for word in words]
 
     def _closed(self, words: list[Word], left: float) -> list[list[Word]]:
         """The words of finished segments, when nothing will be written before `left` seconds."""

@@ -21,8 +21,8 @@ from melstate.asr.reading import Layer, Reading
 from melstate.asr.tokens import BLANK
 
 
-class Spoken(NamedTuple):
-    """A hypothesis.
+class Hypothesis(NamedTuple):
+    """What may have been said so far.
 
     Attributes:
         node: where in the tree. history: the language model's.
@@ -69,17 +69,17 @@ class WordBeam:
         best = self.tree.best_below(unigrams)
         object.__setattr__(self, "ahead", [0.0, *(self.weight * score for score in best[1:])])
 
-    def start(self) -> list[Spoken]:
-        return [Spoken(0, self.language.start, (), 0.0, NEVER, 0.0)]
+    def start(self) -> list[Hypothesis]:
+        return [Hypothesis(0, self.language.start, (), 0.0, NEVER, 0.0)]
 
-    def advance(self, hypotheses: Sequence[Spoken], log_probs: np.ndarray) -> list[Spoken]:
+    def advance(self, hypotheses: Sequence[Hypothesis], log_probs: np.ndarray) -> list[Hypothesis]:
         """The best hypotheses after the frames of log_probs (S, phones), best first."""
         kept = list(hypotheses)
         for frame in log_probs:
             kept = self._step(kept, frame)
         return kept
 
-    def readings(self, hypotheses: Sequence[Spoken]) -> list[Reading]:
+    def readings(self, hypotheses: Sequence[Hypothesis]) -> list[Reading]:
         """What was said if it ends here, best first; of several pronunciations the best stands for all.
 
         Hypotheses in the middle of a word are left out; if all are, they lose that word.
@@ -95,7 +95,7 @@ class WordBeam:
                 found[words] = Reading(words, phones, spoken.acoustic, spoken.language + closing)
         return sorted(found.values(), key=lambda reading: -reading.score)
 
-    def _ended(self, hypothesis: Spoken) -> Sequence[Spoken]:
+    def _ended(self, hypothesis: Hypothesis) -> Sequence[Hypothesis]:
         """The hypothesis after each word that ends at its node."""
         ended = []
         for number in self.tree.ends.get(hypothesis.node, ()):
@@ -106,7 +106,7 @@ class WordBeam:
             ended.append(hypothesis._replace(history=history, ends=ends, language=language))
         return ended
 
-    def _step(self, hypotheses: list[Spoken], frame: np.ndarray) -> list[Spoken]:
+    def _step(self, hypotheses: list[Hypothesis], frame: np.ndarray) -> list[Hypothesis]:
         log_probs = frame.tolist()
         blank, floor, ahead, phones = log_probs[BLANK], self.floor, self.ahead, self.tree.phones
         # node and history → the likelier hypothesis behind it, log-probability ending in a blank, in the node's phone
@@ -143,7 +143,7 @@ class WordBeam:
         ]
 
 
-def _merge(reached: dict, origin: Spoken, node: int, blank: float, label: float) -> None:
+def _merge(reached: dict, origin: Hypothesis, node: int, blank: float, label: float) -> None:
     """Adds paths to a node after some history; the words of the likelier ones stand for all."""
     key = node, origin.history
     entry = reached.get(key)

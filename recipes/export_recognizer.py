@@ -96,9 +96,7 @@ def card(recognizer: Recognizer, steps: int, seconds: float, figures: dict[str, 
         f"- {size:,} parameters, {len(parts.tokens)} tokens; "
         f"language model of {len(parts.language.words) if parts.language else 0} words from the same transcripts"
         + (
-            ", mixed with general English of newspapers and the like"
-            if parts.language and parts.language.general
-            else ""
+            ", mixed with general English (pocketsphinx's, pruned)" if parts.language and parts.language.general else ""
         ),
         f"- can write {len(parts.spoken.words):,} words" if parts.spoken else "- can write any word by its letters",
         f"- tells speakers apart: {'yes' if parts.voices else 'no'}",

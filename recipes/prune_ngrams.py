@@ -1,6 +1,6 @@
 """The n-grams of general English that are worth their bytes, from the model that comes with pocketsphinx.
 
-    python -m melstate.recipes.prune_ngrams runs/english.npz --grams 600000 --words 40000 \\
+    python -m melstate.recipes.prune_ngrams runs/english.npz --grams 800000 --words 40000 \\
         --dictionary ../shared/data/cmudict/cmudict.dict
 
 An n-gram is kept by how much it changes what is expected there, weighed by how often it comes (Seymore and Rosenfeld
@@ -10,17 +10,16 @@ An n-gram is kept by how much it changes what is expected there, weighed by how 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from melstate.asr.arrays import read_arrays, write_arrays
 from melstate.asr.backoff import END, FIRST_WORD, START, BackoffModel, encode, pack
 from melstate.recipes.sphinx_model import NGrams, read_sphinx
 from melstate.recipes.vocabulary import read_dictionary
-from melstate.vocoders.checkpoint import write_atomic
 
 MARKS = {"<s>": START, "</s>": END}
 
@@ -71,14 +70,8 @@ def prune(ngrams: NGrams, count: int) -> BackoffModel:
 
 
 def read_ngrams(path: str | Path) -> BackoffModel:
-    """Raises: FileNotFoundError. ValueError: another file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no n-grams; python -m melstate.recipes.prune_ngrams makes them")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return BackoffModel.from_arrays(arrays)
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not n-grams ({error}); make them again") from error
+    """What this recipe wrote. Raises: FileNotFoundError. ValueError: another file."""
+    return read_arrays(path, "n-grams", "python -m melstate.recipes.prune_ngrams makes them", BackoffModel.from_arrays)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", metavar="FILE", help="another CMU Sphinx trie of order 3")
     add("--dictionary", required=True, metavar="FILE", help="in the form of CMUdict; other words are left out")
     add("--words", type=int, default=40_000, help="the most common ones that are kept (default 40,000)")
-    add("--grams", type=int, default=600_000, help="n-grams of two and three words that are kept (default 600,000)")
+    add("--grams", type=int, default=800_000, help="n-grams of two and three words that are kept (default 800,000)")
     args = parser.parse_args(argv)
     try:
         from pocketsphinx import get_model_path
@@ -98,11 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"prune-ngrams: {error}", file=sys.stderr)
         return 1
-    data = io.BytesIO()
-    np.savez_compressed(data, **model.to_arrays())
-    write_atomic(args.output, data.getvalue())
+    size = write_arrays(args.output, model.to_arrays())
     counts = ", ".join(f"{len(model.grams[n]):,} of {n}" for n in (1, 2, 3))
-    print(f"{args.output}: {len(data.getvalue()) / 1e6:.2f} MB, {counts}")
+    print(f"{args.output}: {size / 1e6:.2f} MB, {counts}")
     return 0
 
 

@@ -3,8 +3,8 @@
     python -m melstate.recipes.synthetic_speech runs/synthetic --english runs/english.npz --sentences 2000
 
 Sentences are drawn from a general model (`recipes.prune_ngrams`), so that their words and phones are as varied as
-English; speakers take turns. The folder has LJSpeech's layout: '+data.corpora.synthetic={layout: ljspeech, folder: …,
-weight: 0.2, dev_prompts: 0}' adds it to a recogniser's training.
+English, or read from a file; speakers take turns. The folder has LJSpeech's layout:
+'+data.corpora.synthetic={layout: ljspeech, folder: …, weight: 0.2, dev_prompts: 0}' adds it to a recogniser's training.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from melstate.asr.backoff import END, BackoffModel
+from melstate.asr.tokens import normalize_transcript
 from melstate.recipes.prune_ngrams import read_ngrams
 from melstate.vocoders import wav
 from melstate.vocoders.checkpoint import write_atomic
@@ -91,8 +92,8 @@ def by_command(*command: str) -> tuple[np.ndarray, int]:
         return wav.read(path)
 
 
-def speakers(voices: Sequence[str], engines: Sequence[str]) -> dict[str, Speaker]:
-    """By name; voices are names, or names and models as in kathleen:neural_hmm.
+def speakers(voices: Sequence[str], engines: Sequence[str], variants: Sequence[str] = ESPEAK) -> dict[str, Speaker]:
+    """By name; voices are names, or names and models as in kathleen:neural_hmm; variants are espeak-ng's voices.
 
     Raises: FileNotFoundError: an engine that is not installed.
     """
@@ -100,7 +101,7 @@ def speakers(voices: Sequence[str], engines: Sequence[str]) -> dict[str, Speaker
     for named in voices:
         name, _, model = named.partition(":")
         found[named.replace(":", "-")] = own_speaker(name, model or None)
-    made = {"flite": (flite, FLITE), "espeak-ng": (espeak, ESPEAK)}
+    made = {"flite": (flite, FLITE), "espeak-ng": (espeak, variants)}
     for engine in engines:
         if not shutil.which(engine):
             raise FileNotFoundError(f"{engine} is not installed; apt install {engine}, or leave it out of --engines")
@@ -109,26 +110,42 @@ def speakers(voices: Sequence[str], engines: Sequence[str]) -> dict[str, Speaker
     return found
 
 
+def texts_of(path: str | Path) -> list[str]:
+    """A file's lines as a transcript has them. Raises: OSError. ValueError: none says anything."""
+    texts = [normalize_transcript(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    if not any(texts):
+        raise ValueError(f"{path}: no line with words")
+    return [text for text in texts if text]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("output", type=Path, help="the folder to write")
-    add("--english", required=True, metavar="FILE", help="what recipes.prune_ngrams made")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--english", metavar="FILE", help="what recipes.prune_ngrams made")
+    source.add_argument("--texts", metavar="FILE", help="a sentence a line; all speakers say one, then the next")
     add("--sentences", type=int, default=2000)
     add("--voices", nargs="*", default=["kathleen", "kathleen:neural_hmm"], help="this project's: NAME or NAME:MODEL")
     add("--engines", nargs="*", default=[], choices=("flite", "espeak-ng"), help="others, where they are installed")
+    add("--espeak-voices", nargs="+", default=list(ESPEAK), metavar="VOICE", help="of espeak-ng, as its -v takes them")
+    add("--rate", type=int, help="Hz of the files; each engine's own by default, 8000 sounds like a telephone")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     rng, seconds, rows = np.random.default_rng(args.seed), 0.0, list[str]()
     try:
-        model, turns = read_ngrams(args.english), list(speakers(args.voices, args.engines).items())
+        model = read_ngrams(args.english) if args.english else None
+        texts = texts_of(args.texts) if args.texts else []
+        turns = list(speakers(args.voices, args.engines, args.espeak_voices).items())
         if not turns:
             raise ValueError("nobody speaks; name --voices or --engines")
         (args.output / "wavs").mkdir(parents=True, exist_ok=True)
         for number in track(range(args.sentences), "speaking", console=Console(stderr=True)):
             name, speak = turns[number % len(turns)]
-            text = random_sentence(model, rng)
+            text = random_sentence(model, rng) if model else texts[number // len(turns) % len(texts)]
             samples, rate = speak(text, rng)
+            if args.rate:
+                samples, rate = wav.resample(samples, rate, args.rate), args.rate
             peak = max(float(np.abs(samples).max(initial=0.0)), 1e-9)
             wav.write(args.output / "wavs" / f"{name}-{number:05d}.flac", 0.5 * samples / peak, rate)
             rows.append(f"{name}-{number:05d}|{text}|{text}")

@@ -11,7 +11,7 @@ from melstate.recipes.compile_lexicon import read_cmudict
 from melstate.recipes.data.recognition import PHONE_ID, phones_of
 from melstate.tts.text import FrontEnd
 
-Spoken = Mapping[str, Sequence[tuple[str, ...]]]
+Dictionary = Mapping[str, Sequence[tuple[str, ...]]]
 
 
 def read_dictionary(path: str | Path, words: Iterable[str] | None = None) -> dict[str, list[tuple[str, ...]]]:
@@ -24,7 +24,7 @@ def read_dictionary(path: str | Path, words: Iterable[str] | None = None) -> dic
     }
 
 
-def pronounce(words: Iterable[str], dictionary: Spoken) -> Pronunciations:
+def pronounce(words: Iterable[str], dictionary: Dictionary) -> Pronunciations:
     """How the words are spoken: as the dictionary has it, and as this project's own voices read them."""
     front_end = FrontEnd()
     spoken: dict[str, set[tuple[int, ...]]] = {}

@@ -162,7 +162,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert "zebra" in recognizer.parts.spoken.words and "zest" not in recognizer.parts.spoken.words
     assert recognizer.parts.language.general.words == ("zebra", "elsewhere")
     assert export_recognizer.main([*argv, "pause=0.5", "--english", str(place / "words")]) == 1
-    assert "not n-grams" in capsys.readouterr().err
+    assert "no n-grams" in capsys.readouterr().err
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
     assert tune_recognizer.main([str(folder), "--run", str(place / "whole"), "--clips", "1", "--write"]) == 0

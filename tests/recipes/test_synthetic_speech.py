@@ -45,6 +45,34 @@ def test_the_folder_is_a_corpus(english, tmp_path, capsys):
     assert "nobody" in capsys.readouterr().err
 
 
+def test_every_speaker_says_every_line(tmp_path, monkeypatch):
+    def speak(text, rng):
+        return np.full(2205 * len(text), 0.1, np.float32), 22050
+
+    monkeypatch.setattr(synthetic_speech, "own_speaker", lambda name, model=None: speak)
+    (tmp_path / "texts").write_text("Zero.\n\nseven\n")
+    argv = [str(tmp_path / "made"), "--texts", str(tmp_path / "texts"), "--voices", "a", "b", "--sentences", "5"]
+    assert synthetic_speech.main([*argv, "--rate", "8000"]) == 0
+    made = read_ljspeech_recordings(tmp_path / "made").recordings
+    assert [(r.id[0], r.text) for r in sorted(made, key=lambda r: r.id[-1])] == [
+        ("a", "zero"),
+        ("b", "zero"),
+        ("a", "seven"),
+        ("b", "seven"),
+        ("a", "zero"),
+    ]
+    samples, rate = wav.read(made[0].path)
+    assert rate == 8000 and len(samples) == pytest.approx(3200, abs=2)
+
+
+def test_files_without_words_are_refused(tmp_path, capsys):
+    (tmp_path / "texts").write_text("\n...\n")
+    assert synthetic_speech.main([str(tmp_path / "made"), "--texts", str(tmp_path / "texts")]) == 1
+    assert "no line with words" in capsys.readouterr().err
+    assert synthetic_speech.main([str(tmp_path / "made"), "--texts", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
+
+
 def test_engines_that_are_missing_or_fail_say_so(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(FileNotFoundError, match="apt install flite"):
