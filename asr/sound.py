@@ -186,15 +186,13 @@ class Resampler:
     """
 
     def __init__(self, rate: int, new_rate: int, zeros: int = 16) -> None:
-        from scipy.signal import firwin
-
         ratio = Fraction(new_rate, rate).limit_denominator(FINEST)
         self.up, self.down = ratio.numerator, ratio.denominator
         widest = max(self.up, self.down)
         # half the filter is a whole number of output samples, so that outputs lie on whole inputs' times
         half = -(-zeros * widest // self.down) * self.down
         self.plain = self.up == self.down
-        self.taps = firwin(2 * half + 1, 0.95 / widest, window=("kaiser", 8.0)) * self.up
+        self.taps = np.ones(1) if self.plain else _low_pass(2 * half + 1, 0.95 / widest) * self.up
         self.delay = half // self.down  # in output samples
         self.reach = -(-2 * half // self.up)  # input samples that an output needs
         self.buffer = np.zeros(0, np.float32)
@@ -233,3 +231,10 @@ class Resampler:
         drop = max(0, (oldest - self.first) // self.down * self.down)
         self.buffer, self.first = self.buffer[drop:], self.first + drop
         return result
+
+
+def _low_pass(taps: int, cutoff: float) -> np.ndarray:
+    """`cutoff` is a share of half the sample rate; scipy.signal's half second of import is for those who resample."""
+    from scipy.signal import firwin
+
+    return firwin(taps, cutoff, window=("kaiser", 8.0))
