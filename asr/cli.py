@@ -1,15 +1,11 @@
 """`transcribe`: the command that listens.
 
-Exit codes: 0 heard, 1 a fault in this program, 2 usage, 3 bad input, 4 missing or broken model, 5 resources (disk,
-memory, device), 130 interrupted, 141 the reader of standard output went away. Errors are one line on standard error.
-
 torch is imported only after the arguments have been found good and the files are there.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,64 +16,19 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from melstate.asr import package
 from melstate.asr.decoding import METHODS
 from melstate.asr.output import FORMATS, Writer, clock
+from melstate.vocoders.command import INPUT, MODEL, RESOURCES, Parser, Problem, as_process, run, set_threads
 
 if TYPE_CHECKING:
     from melstate.asr.recognizer import Recognizer
 
-USAGE, INPUT, MODEL, RESOURCES, INTERRUPTED, PIPE = 2, 3, 4, 5, 130, 141
-MOST_THREADS = 4  # unless asked for: the model is too small to share out further
-
-
-class Problem(Exception):
-    """Ends the command with an exit code and one line."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Problem(USAGE, f"{message} (see transcribe --help)")
-
 
 def command() -> NoReturn:
-    """The command as a process of its own, which ends without taking the interpreter apart."""
-    code = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+    as_process(main)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        args = parse(argv)
-        code = _listen(args)
-        sys.stdout.flush()
-        return code
-    except Problem as problem:
-        return _fail(problem.code, str(problem))
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    except BrokenPipeError:
-        # the interpreter flushes stdout once more at exit and would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return PIPE
-    except MemoryError:
-        return _fail(RESOURCES, "out of memory")
-    except Exception as error:
-        if os.environ.get("MELSTATE_TRACEBACK"):
-            raise
-        hint = "MELSTATE_TRACEBACK=1 shows where"
-        return _fail(1, f"a fault in melstate, please report it: {type(error).__name__}: {error} ({hint})")
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"transcribe: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return run("transcribe", lambda: _listen(parse(argv)))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -104,24 +55,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "write it down; the model's own by default",
     )
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
-    add(
-        "--threads",
-        type=_threads,
-        metavar="N",
-        help="CPU threads; without it OMP_NUM_THREADS, else one a core, at most 4",
-    )
+    parser.add_threads()
     add("--list-models", action="store_true", help="list the shipped models and their licences")
     add("--quiet", action="store_true", help="no progress on standard error")
-    add("--version", action="store_true", help="print the version")
+    parser.add_version()
     args = parser.parse_args(argv)
-    if args.version:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"melstate {version('melstate')}")
-        except PackageNotFoundError:
-            print("melstate (not installed)")
-        raise SystemExit(0)
     if args.list_models:
         return args
     if not args.files:
@@ -137,18 +75,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _threads(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
-    return int(text)
-
-
-def _listen(args: argparse.Namespace) -> int:
+def _listen(args: argparse.Namespace) -> None:
     if args.list_models:
         for name in package.names():
             manifest = package.read(package.SHIPPED / name)
             print(f"{name}  {manifest.language}  {manifest.licence}  {manifest.description}")
-        return 0
+        return
     for name in args.files:
         if name != "-" and not Path(name).is_file():
             raise Problem(INPUT, f"{name}: no such file")
@@ -169,16 +101,12 @@ def _listen(args: argparse.Namespace) -> int:
     with _output(args.output) as out:
         for name in args.files:
             _one(args, recognizer, name, out)
-    return 0
 
 
 def _load(args: argparse.Namespace) -> Recognizer:
-    import torch
-
     from melstate.asr.recognizer import Recognizer
 
-    if args.threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(args.threads or min(os.cpu_count() or 1, MOST_THREADS))
+    set_threads(args.threads)
     try:
         return Recognizer.load(args.model, args.device)
     except package.ModelError as error:
@@ -281,8 +209,6 @@ def _columns() -> int:
 @contextmanager
 def _output(path: str | None) -> Iterator[IO[str]]:
     if path is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="backslashreplace")
         yield sys.stdout
         return
     try:

@@ -35,10 +35,10 @@ from melstate.tts.timestamps import span_dict
 from melstate.tts.voice_folder import ACOUSTIC_MODELS, load_model
 from melstate.vocoders import wav
 from melstate.vocoders.checkpoint import write_atomic
+from melstate.vocoders.command import INPUT, MODEL, RESOURCES
 
 SUFFIXES = (".textgrid", ".json")
 MOST_PAIRS = 20_000_000  # of frames and symbols: about two minutes of speech, a gigabyte
-INPUT, VOICE, RESOURCES = 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         aligner = read_aligner(args.aligner) if args.aligner else voice_aligner(args.voice, args.model)
     except (ValueError, OSError) as error:
-        return _fail(VOICE, error)
+        return _fail(MODEL, error)
     if args.method is not None and aligner.kind == "aligner":
         parser.error("--method is of neural HMMs; leave it out")
     try:

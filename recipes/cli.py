@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from melstate.vocoders.command import INTERRUPTED, USAGE
+
 # name → (module with main(argv) -> int, what it does)
 COMMANDS = {
     "synthesize": ("melstate.tts.cli", "speak a text"),
@@ -24,7 +26,6 @@ COMMANDS = {
     "export-recognizer": ("melstate.recipes.export_recognizer", "make a recogniser folder of trained models"),
     "bench": ("melstate.recipes.bench.synthesis", "time a voice"),
 }
-USAGE, INTERRUPTED = 2, 130
 
 
 def usage() -> str:

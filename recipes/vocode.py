@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melstate.vocoders.command import INPUT, MODEL, RESOURCES, Parser, Problem, run, set_threads
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -22,16 +24,7 @@ if TYPE_CHECKING:
     from melstate.vocoders.mel import MelConfig
     from melstate.vocoders.vocoder import Vocoder
 
-USAGE, INPUT, VOICE, RESOURCES, INTERRUPTED = 2, 3, 4, 5, 130
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-
-
-class Problem(Exception):
-    """Ends the command with an exit code and one line."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def mel_blocks(audio: np.ndarray, config: MelConfig, frames: int) -> Iterator[Tensor]:
@@ -89,17 +82,14 @@ def load_vocoder(args: argparse.Namespace) -> Vocoder:
 
             vocoder = Voice.load(args.voice).vocoder
     except (FileNotFoundError, ValueError) as error:
-        raise Problem(VOICE, str(error)) from error
+        raise Problem(MODEL, str(error)) from error
     return vocoder.for_inference(args.precision)
 
 
-def run(args: argparse.Namespace) -> None:
-    import torch
-
+def copy(args: argparse.Namespace) -> None:
     from melstate.tts.audio import Writer
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     if not args.output.parent.is_dir():
         raise Problem(RESOURCES, f"{args.output.parent}: no such folder to write to")
     vocoder = load_vocoder(args)
@@ -123,7 +113,12 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="vocode", description="Recording or mel → audio, through a vocoder.")
+    return run("vocode", lambda: copy(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Raises Problem: a mistake in the arguments."""
+    parser = Parser(prog="vocode", description="Recording or mel → audio, through a vocoder.")
     parser.add_argument("input", type=Path, metavar="IN", help="wav, flac, ogg or mp3; or .npy with a log-mel")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="wav, flac, ogg or mp3")
     choice = parser.add_mutually_exclusive_group()
@@ -135,22 +130,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     choice.add_argument("--voice", help="instead: the vocoder of a voice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_threads()
     parser.add_argument("--chunk", type=int, default=512, metavar="N", help="frames at a time (default 512)")
     args = parser.parse_args(argv)
     if args.output.suffix.lower() not in SUFFIXES:
         parser.error(f"-o {args.output}: unknown suffix; use one of {', '.join(SUFFIXES)}")
-    if args.chunk < 1 or (args.threads is not None and args.threads < 1):
-        parser.error("--chunk and --threads must be at least 1")
-    try:
-        run(args)
-        return 0
-    except Problem as problem:
-        print(f"vocode: {' '.join(str(problem).split())}", file=sys.stderr)
-        return problem.code
-    except KeyboardInterrupt:
-        print("vocode: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    if args.chunk < 1:
+        parser.error(f"--chunk must be at least 1, got {args.chunk}")
+    return args
 
 
 if __name__ == "__main__":

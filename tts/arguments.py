@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-USAGE = 2
+from melstate.vocoders.command import Parser
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 PICTURES = (".png", ".svg", ".pdf")
 TIMES = (".srt", ".json")
@@ -24,19 +24,6 @@ RANGES = {
     "rate_sd": (-3, 3),
     "energy_sd": (-3, 3),
 }
-
-
-class Problem(Exception):
-    """Ends the command with an exit code and one line."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Problem(USAGE, f"{message} (see synthesize --help)")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -88,18 +75,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="print the result, with the times of words and phones, as JSON")
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
-    add(
-        "--threads",
-        type=_whole(1, 1024),
-        metavar="N",
-        help="CPU threads; without it OMP_NUM_THREADS, else one a core, at most 4",
-    )
+    parser.add_threads()
     add("--lexicon", metavar="FILE", help="your own pronunciations: lines of WORD, spaces, PHONES")
-    add("--version", action="store_true", help="print the version")
+    parser.add_version()
     args = parser.parse_args(argv)
-    if args.version:
-        print(f"melstate {_version()}")
-        raise SystemExit(0)
     if args.list_voices:
         return args
     if args.text is not None and args.input_file is not None:
@@ -137,12 +116,3 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return whole
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("melstate")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -1,8 +1,5 @@
 """`synthesize`: the command that speaks.
 
-Exit codes: 0 spoken, 1 a fault in this program, 2 usage, 3 bad input, 4 missing or broken voice, 5 resources (disk,
-memory, device), 130 interrupted, 141 the reader of -o - went away. Errors are one line on standard error.
-
 torch is imported only after the arguments, the text and voice.yaml have been found good.
 """
 
@@ -11,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import re
 import sys
 import time
@@ -22,60 +18,31 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from melstate.tts.arguments import RANGES, USAGE, Problem, parse
+from melstate.tts.arguments import RANGES, parse
+from melstate.vocoders.command import INPUT, MODEL, RESOURCES, USAGE, Problem, as_process, run, set_threads
 
 if TYPE_CHECKING:
     from melstate.tts.audio import Audio, Span
     from melstate.tts.voice import Voice
 
-INPUT, VOICE, RESOURCES, INTERRUPTED, PIPE = 3, 4, 5, 130, 141
-MOST_THREADS = 4  # unless asked for: the models are too small to share out further
 LONG_TEXT = 400  # characters from which a progress bar is worth showing
 MOST_WARNINGS = 20
 
 
 def command() -> NoReturn:
-    """The command as a process of its own, which ends without taking the interpreter apart: with torch in it, that
-    costs a quarter of a second."""
-    code = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+    as_process(main)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "→" is no reason to fail
-    try:
-        args = parse(argv)
-        if args.list_voices:
-            _list_voices(args.json)
-        else:
-            _speak(args)
-        sys.stdout.flush()
-        return 0
-    except Problem as problem:
-        return _fail(problem.code, str(problem))
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    except BrokenPipeError:
-        # the interpreter flushes stdout once more at exit and would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return PIPE
-    except Exception as error:
-        if os.environ.get("MELSTATE_TRACEBACK"):
-            raise
-        hint = "MELSTATE_TRACEBACK=1 shows where"
-        return _fail(1, f"a fault in melstate, please report it: {type(error).__name__}: {error} ({hint})")
+    return run("synthesize", lambda: _work(parse(argv)))
 
 
-def _fail(code: int, message: str) -> int:
-    print(f"synthesize: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def _work(args: argparse.Namespace) -> None:
+    if args.list_voices:
+        _list_voices(args.json)
+    else:
+        _speak(args)
 
 
 def _list_voices(as_json: bool) -> None:
@@ -84,7 +51,7 @@ def _list_voices(as_json: bool) -> None:
     try:
         voices = manifest.shipped()
     except manifest.VoiceError as error:
-        raise Problem(VOICE, str(error)) from error
+        raise Problem(MODEL, str(error)) from error
     if as_json:
         keys = ("name", "language", "licence", "description")
         print(
@@ -188,20 +155,18 @@ def _check_voice(args: argparse.Namespace) -> None:
     try:
         manifest.read(manifest.find(args.voice)).choose(args.model)
     except manifest.VoiceError as error:
-        raise Problem(VOICE, str(error)) from error
+        raise Problem(MODEL, str(error)) from error
 
 
 def _load_voice(args: argparse.Namespace) -> Voice:
     with _out_of_memory():
         with _no_garbage_collection():
-            import torch
+            set_threads(args.threads)
 
         from melstate.tts.manifest import VoiceError
         from melstate.tts.text import FrontEnd
         from melstate.tts.voice import Voice
 
-        if args.threads or "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(args.threads or min(MOST_THREADS, len(os.sched_getaffinity(0))))
         try:
             front_end = FrontEnd(args.lexicon)
         except (ValueError, OSError) as error:
@@ -209,7 +174,7 @@ def _load_voice(args: argparse.Namespace) -> Voice:
         try:
             return Voice.load(args.voice, model=args.model, device=args.device, front_end=front_end)
         except VoiceError as error:
-            raise Problem(VOICE, str(error)) from error
+            raise Problem(MODEL, str(error)) from error
         except ValueError as error:
             raise Problem(RESOURCES, str(error)) from error
 
@@ -308,7 +273,7 @@ def _timed(stream: Iterator[Audio], result: _Result) -> Iterator[Audio]:
             with _out_of_memory():
                 audio = next(stream, None)
         except (VoiceError, RuntimeError) as error:
-            raise Problem(VOICE, str(error)) from error
+            raise Problem(MODEL, str(error)) from error
         except ValueError as error:
             raise Problem(INPUT, str(error)) from error
         result.working += time.perf_counter() - started
