@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip
 from melstate.recipes.data.statistics import energy_statistics, mel_statistics, pitch_statistics, stand_ins
+from melstate.recipes.lit_module import LitModule
 from melstate.recipes.pictures import log_heat_map
-from melstate.recipes.schedule import adamw
 from melstate.tts.acoustic import Batch
 from melstate.tts.fastspeech import FastSpeech
 
-LOSS_WEIGHTS = {"mel": 1.0, "f0": 0.2, "voicing": 0.1, "pitch": 0.1, "energy": 0.1, "duration": 0.1}
 
-
-class LitFastSpeech(L.LightningModule):
-    """AdamW on the weighted sum of the model's losses.
+class LitFastSpeech(LitModule):
+    """FastSpeech's training.
 
     Args:
         model: the acoustic model.
-        loss_weights: by loss name, beside `LOSS_WEIGHTS`, which it overrides.
-        lr: peak learning rate.
-        betas, weight_decay: of AdamW; weight decay is for matrices alone, not for biases, norms or embeddings.
-        warmup, max_steps, floor: of the cosine schedule, in optimiser steps and as a fraction of the peak.
         images: validation utterances drawn at each validation.
+        options: see LitModule.
     """
 
-    def __init__(
-        self,
-        model: FastSpeech,
-        loss_weights: Mapping[str, float] | None = None,
-        lr: float = 1e-3,
-        betas: Sequence[float] = (0.9, 0.98),
-        weight_decay: float = 0.01,
-        warmup: int = 500,
-        max_steps: int = 10000,
-        floor: float = 0.01,
-        images: int = 2,
-    ) -> None:
-        super().__init__()
-        unknown = set(loss_weights or ()) - set(LOSS_WEIGHTS)
-        if unknown:
-            raise ValueError(f"loss_weights: {sorted(unknown)} are not losses; the losses are {sorted(LOSS_WEIGHTS)}")
-        self.model = model
-        self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
-        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
-        self.warmup, self.max_steps, self.floor, self.images = warmup, max_steps, floor, images
+    LOSS_WEIGHTS: ClassVar = {"mel": 1.0, "f0": 0.2, "voicing": 0.1, "pitch": 0.1, "energy": 0.1, "duration": 0.1}
+
+    def __init__(self, model: FastSpeech, *, images: int = 2, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.images = images
 
     def fit_statistics(self, clips: Sequence[Clip]) -> None:
         """Normalise by the training clips; called once, before the first step."""
@@ -61,10 +40,10 @@ class LitFastSpeech(L.LightningModule):
         self.model.set_stand_ins(stand_ins(clips))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self._losses("train", batch)
+        return self.weigh("train", self.model.losses(batch), len(batch.ids))
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._losses("val", batch)
+        self.weigh("val", self.model.losses(batch), len(batch.ids))
         if index:
             return
         forced = self.model.teacher_forced(batch)
@@ -74,21 +53,3 @@ class LitFastSpeech(L.LightningModule):
             for kind, mel in (("target", batch.mels[row]), ("forced", forced[row]), ("spoken", spoken)):
                 mel = mel if kind == "spoken" else mel[:, :frames]
                 log_heat_map(self.logger, f"mel/{batch.ids[row]}/{kind}", mel, self.global_step)
-
-    def configure_optimizers(self) -> Any:
-        return adamw(
-            self.model,
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            warmup=self.warmup,
-            max_steps=self.max_steps,
-            floor=self.floor,
-        )
-
-    def _losses(self, part: str, batch: Batch) -> Tensor:
-        losses = self.model.losses(batch)
-        total = torch.stack([self.loss_weights[name] * value for name, value in losses.items()]).sum()
-        self.log_dict({f"{part}/{name}": value for name, value in losses.items()}, batch_size=len(batch.ids))
-        self.log(f"{part}/loss", total, batch_size=len(batch.ids), prog_bar=part == "train")
-        return total

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from melstate.recipes.data.batches import Clip, collate
 from melstate.recipes.data.statistics import mel_statistics, stand_ins
+from melstate.recipes.lit_module import LitModule
 from melstate.recipes.pictures import log_heat_map
-from melstate.recipes.schedule import adamw
 from melstate.tts.acoustic import Batch
 from melstate.tts.neural_hmm import NeuralHMM, utterance_prosody
 from melstate.tts.overflow import OverFlow
@@ -20,32 +19,20 @@ from melstate.tts.overflow import OverFlow
 FITTED = 32  # clips that a flow's normalisations are fitted to
 
 
-class LitNeuralHMM(L.LightningModule):
-    """AdamW on the negative log-likelihood, the only loss there is.
+class LitNeuralHMM(LitModule):
+    """Training on the negative log-likelihood, the only loss there is.
 
     Args:
         model: the neural HMM, plain or over a flow.
-        lr: peak learning rate.
-        betas, weight_decay: of AdamW; weight decay is for matrices alone, not for biases, norms or embeddings.
-        warmup, max_steps, floor: of the cosine schedule, in optimiser steps and as a fraction of the peak.
         images: validation utterances spoken at each validation.
+        options: see LitModule.
     """
 
-    def __init__(
-        self,
-        model: NeuralHMM,
-        lr: float = 1e-3,
-        betas: Sequence[float] = (0.9, 0.98),
-        weight_decay: float = 0.01,
-        warmup: int = 300,
-        max_steps: int = 10000,
-        floor: float = 0.01,
-        images: int = 2,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
-        self.warmup, self.max_steps, self.floor, self.images = warmup, max_steps, floor, images
+    LOSS_WEIGHTS: ClassVar = {"likelihood": 1.0}
+
+    def __init__(self, model: NeuralHMM, *, images: int = 2, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.images = images
 
     def fit_statistics(self, clips: Sequence[Clip]) -> None:
         """Normalise by the training clips and start flat at their rate; called once, before the first step."""
@@ -61,10 +48,10 @@ class LitNeuralHMM(L.LightningModule):
         self.model.set_stand_ins(stand_ins(clips))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        return self._loss("train", batch)
+        return self.weigh("train", self.model.losses(batch), len(batch.ids))
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self._loss("val", batch)
+        self.weigh("val", self.model.losses(batch), len(batch.ids))
         if index:
             return
         for row in range(min(self.images, len(batch.ids))):
@@ -73,19 +60,3 @@ class LitNeuralHMM(L.LightningModule):
             spoken = torch.cat([part.mel for part in self.model.stream(symbols, generator=generator)], 1)
             for kind, mel in (("target", batch.mels[row, :, :frames]), ("spoken", spoken)):
                 log_heat_map(self.logger, f"mel/{batch.ids[row]}/{kind}", mel, self.global_step)
-
-    def configure_optimizers(self) -> Any:
-        return adamw(
-            self.model,
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            warmup=self.warmup,
-            max_steps=self.max_steps,
-            floor=self.floor,
-        )
-
-    def _loss(self, part: str, batch: Batch) -> Tensor:
-        loss = self.model.losses(batch)["likelihood"]
-        self.log(f"{part}/loss", loss, batch_size=len(batch.ids), prog_bar=part == "train")
-        return loss

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -15,48 +14,35 @@ from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch, SpeechModel
 from melstate.asr.scoring import WordErrors, word_errors
 from melstate.recipes.data.clips import Clip
-from melstate.recipes.schedule import adamw
+from melstate.recipes.lit_module import LitModule
 
-LOSS_WEIGHTS = {"ctc": 0.5, "phones": 0.3, "attention": 0.5}
 STATISTICS_CLIPS = 400
 
 
-class LitRecognizer(L.LightningModule):
-    """AdamW on the weighted sum of the model's losses.
+class LitRecognizer(LitModule):
+    """The recogniser's training.
 
     Args:
         model: a SpeechModel.
-        loss_weights: by loss name, beside `LOSS_WEIGHTS`, which it overrides.
-        lr, betas, weight_decay: of AdamW; weight decay is for matrices alone.
-        warmup, max_steps, floor: of the cosine schedule, in optimiser steps and as a fraction of the peak.
         mask: keyword arguments of SpecAugment; None for no masks.
         smoothing, misread: see SpeechModel.losses.
         examples: development utterances written out at each validation.
+        options: see LitModule.
     """
+
+    LOSS_WEIGHTS: ClassVar = {"ctc": 0.5, "phones": 0.3, "attention": 0.5}
 
     def __init__(
         self,
         model: SpeechModel,
-        loss_weights: Mapping[str, float] | None = None,
-        lr: float = 1e-3,
-        betas: Sequence[float] = (0.9, 0.98),
-        weight_decay: float = 0.01,
-        warmup: int = 500,
-        max_steps: int = 10000,
-        floor: float = 0.01,
+        *,
         mask: Mapping[str, Any] | None = None,
         smoothing: float = 0.1,
         misread: float = 0.05,
         examples: int = 5,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        unknown = set(loss_weights or ()) - set(LOSS_WEIGHTS)
-        if unknown:
-            raise ValueError(f"loss_weights: {sorted(unknown)} are not losses; the losses are {sorted(LOSS_WEIGHTS)}")
-        self.model = model
-        self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
-        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
-        self.warmup, self.max_steps, self.floor = warmup, max_steps, floor
+        super().__init__(model, **options)
         self.mask = None if mask is None else SpecAugment(**mask)
         self.smoothing, self.misread, self.examples = smoothing, misread, examples
         self.errors: dict[str, WordErrors] = {}
@@ -73,11 +59,7 @@ class LitRecognizer(L.LightningModule):
 
     def training_step(self, batch: SpeechBatch, index: int) -> Tensor:
         losses = self.model.losses(batch, mask=self.mask, smoothing=self.smoothing, misread=self.misread)
-        total = torch.stack([self.loss_weights[name] * value for name, value in losses.items()]).sum()
-        rows = len(batch.texts)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=rows)
-        self.log("train/loss", total, batch_size=rows, prog_bar=True)
-        return total
+        return self.weigh("train", losses, len(batch.texts))
 
     def on_validation_epoch_start(self) -> None:
         self.errors = {}
@@ -99,14 +81,3 @@ class LitRecognizer(L.LightningModule):
         for name, errors in self.errors.items():
             self.log(f"wer/{name}", errors.rate, prog_bar=True)
         self.log("wer/all", sum(self.errors.values(), WordErrors()).rate)
-
-    def configure_optimizers(self) -> Any:
-        return adamw(
-            self.model,
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            warmup=self.warmup,
-            max_steps=self.max_steps,
-            floor=self.floor,
-        )
