@@ -61,6 +61,17 @@ def reverberate(
     return oaconvolve(audio, tail)[: len(audio)].astype(np.float32)
 
 
+def random_tone(rng: np.random.Generator, bands: int, decibels: float) -> np.ndarray:
+    """How another microphone or room sounds: natural logs of each band's amplification (bands,) float32, straight lines
+    between two to five points anywhere, each up to `decibels` up or down.
+
+    Source: FilterAugment, linear type: Nam et al. 2022, arXiv:2110.03282.
+    """
+    places = np.sort(rng.uniform(0, bands - 1, int(rng.integers(2, 6))))
+    gains = rng.uniform(-1, 1, len(places)) * decibels * np.log(10) / 20
+    return np.interp(np.arange(bands), places, gains).astype(np.float32)
+
+
 def add_noise(audio: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
     """audio + noise, `decibels` quieter than the audio's speech."""
     power = max(level(noise), SILENT)

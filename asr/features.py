@@ -46,7 +46,13 @@ def log_mel(audio: Tensor, config: MelConfig, state: Tensor | None = None) -> tu
 
 
 def perturbed_log_mel(
-    audio: Tensor, config: MelConfig, *, tempo: float = 1.0, pitch: float = 1.0, cutoff: float | None = None
+    audio: Tensor,
+    config: MelConfig,
+    *,
+    tempo: float = 1.0,
+    pitch: float = 1.0,
+    cutoff: float | None = None,
+    tone: Tensor | None = None,
 ) -> Tensor:
     """Log-mels of a clip as if it were spoken `tempo` times faster and `pitch` times higher, formants included.
 
@@ -58,6 +64,7 @@ def perturbed_log_mel(
         audio: (samples,).
         tempo, pitch: about 0.8 to 1.25; rounded to whole samples.
         cutoff: Hz above which nothing is left, as after a telephone.
+        tone: (n_mels,) natural logs of what each band is amplified by, as by another microphone.
     Returns: (frames, n_mels).
     """
     hop, n_fft = max(1, round(tempo * config.hop)), max(2, 2 * round(pitch * config.n_fft / 2))
@@ -67,7 +74,7 @@ def perturbed_log_mel(
     spectrum = torch.nn.functional.pad(spectrum, (0, max(0, bins - spectrum.shape[-1])))[..., :bins]
     if cutoff is not None:
         spectrum[..., max(1, int(cutoff * config.n_fft / config.sample_rate)) :] = 0
-    return _log_mel(spectrum, config)[0]
+    return _log_mel(spectrum, config, tone)[0]
 
 
 def magnitudes(audio: Tensor, n_fft: int, hop: int) -> Tensor:
@@ -76,8 +83,9 @@ def magnitudes(audio: Tensor, n_fft: int, hop: int) -> Tensor:
     return torch.fft.rfft(audio.unfold(1, n_fft, hop) * window).abs()
 
 
-def _log_mel(spectrum: Tensor, config: MelConfig) -> Tensor:
-    return (spectrum @ mel_basis(config).to(spectrum).T).clamp(min=config.floor).log()
+def _log_mel(spectrum: Tensor, config: MelConfig, tone: Tensor | None = None) -> Tensor:
+    mel = spectrum @ mel_basis(config).to(spectrum).T
+    return (mel if tone is None else mel * tone.exp()).clamp(min=config.floor).log()
 
 
 class NormState(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melstate.asr.augment import add_noise, at_level, coloured_noise, reverberate
+from melstate.asr.augment import add_noise, at_level, coloured_noise, random_tone, reverberate
 from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch
 from melstate.asr.tokens import END, speaker_token
@@ -32,6 +32,7 @@ class Voice(NamedTuple):
     tempo: float
     pitch: float
     cutoff: float | None
+    tone: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Augmentation:
         babble_chance, babble_ratio: other voices, likewise.
         room_chance, room_seconds: reverberation time.
         band_chance, band: Hz, where the band may end.
+        tone_chance, tone: another microphone, dB up or down at most; see random_tone.
         silence_chance: rows of noise alone.
     """
 
@@ -59,12 +61,16 @@ class Augmentation:
     room_seconds: tuple[float, float] = (0.1, 0.6)
     band_chance: float = 0.2
     band: tuple[float, float] = (3200.0, 7000.0)
+    tone_chance: float = 0.0
+    tone: float = 12.0
     silence_chance: float = 0.01
 
-    def voice(self, rng: np.random.Generator) -> Voice:
+    def voice(self, rng: np.random.Generator, bands: int) -> Voice:
         pitch = float(np.exp(rng.uniform(-1, 1) * np.log(self.pitch)))
         tempo = pitch * float(np.exp(rng.uniform(-1, 1) * np.log(self.tempo)))
-        return Voice(tempo, pitch, float(rng.uniform(*self.band)) if rng.random() < self.band_chance else None)
+        cutoff = float(rng.uniform(*self.band)) if rng.random() < self.band_chance else None
+        tone = torch.from_numpy(random_tone(rng, bands, self.tone)) if rng.random() < self.tone_chance else None
+        return Voice(tempo, pitch, cutoff, tone)
 
 
 @dataclass(frozen=True)
@@ -120,9 +126,10 @@ class SpeechRows:
     joining: Joining = field(default_factory=Joining)
 
     def __post_init__(self) -> None:
-        if not self.clips:
+        heard = [clip for clip in self.clips if clip.weight > 0]
+        if not heard:
             raise ValueError("no clip to train on")
-        self.clips = sorted(self.clips, key=lambda clip: (len(clip.waveform.speech), clip.waveform.recording.id))
+        self.clips = sorted(heard, key=lambda clip: (len(clip.waveform.speech), clip.waveform.recording.id))
         weights = np.array([clip.weight for clip in self.clips], dtype=np.float64)
         self.chances = weights / weights.sum()
         self.cumulative = np.cumsum(self.chances)
@@ -141,7 +148,7 @@ class SpeechRows:
         rows, mels = [], []
         for number in range(count):
             rng = np.random.default_rng([self.seed, index, number])
-            voice = self.augmentation.voice(rng)
+            voice = self.augmentation.voice(rng, self.mel.n_mels)
             fill = self._joined if joined else self._single
             row = self.row(rng, fill(rng, seconds * voice.tempo), (seconds + EDGES) * voice.tempo)
             rows.append(row)

@@ -1,5 +1,6 @@
 """The recogniser's recipe as users run it, on six clips: data, training that resumes bit for bit, export, tuning."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_batches_waste_little(data):
     batches = [data.source().batch(index) for index in range(12)]
     real = sum(int(batch.mel_lengths.sum()) for batch in batches)
     assert real > 0.85 * sum(batch.mels.shape[0] * batch.mels.shape[1] for batch in batches)
+
+
+def test_clips_without_weight_are_never_heard(data):
+    kept = min(data.train, key=lambda clip: len(clip.waveform.speech))
+    rows = replace(data.source(), clips=[clip._replace(weight=float(clip is kept)) for clip in data.train])
+    heard = {word for index in range(8) for text in rows.batch(index).texts for word in text.split()}
+    assert heard == set(kept.text.split())
+    with pytest.raises(ValueError, match="no clip to train on"):
+        replace(data.source(), clips=[kept._replace(weight=0.0)])
 
 
 def test_noise_rows_say_nothing(data):
