@@ -105,10 +105,13 @@ class AcousticModel(nn.Module):
         config: JSON-able keyword arguments that rebuild the module: type(self)(**self.config).
         mel: the mel contract it was trained for.
         prosodic: whether it was shown whole utterances' prosody and follows `PROSODY`.
+        soon: frames to hand on first where it is up to the model, which makes frames so slowly that to wait for more
+            would delay the first sound; None if it makes them faster than a vocoder takes them.
     """
 
     kind: ClassVar[str]
     prosodic: ClassVar[bool] = False
+    soon: ClassVar[int | None] = None
     config: dict[str, Any]
     mel: MelConfig
 

@@ -89,6 +89,7 @@ class Lina(SymbolModel):
     """
 
     kind: ClassVar[str] = "lina"
+    soon: ClassVar[int | None] = 24
     temperature: Tensor
     bands: Tensor
     _rows: Tensor

@@ -306,8 +306,9 @@ class Voice:
     def _frames(
         self, sentence: Sentence, controls: Controls, generator: torch.Generator, chunk: int | None
     ) -> Iterator[Frames]:
-        # A tile is little to wait for before the first sound, and the vocoder computes no less.
-        first, largest = (self.vocoder.tile, LARGEST_CHUNK) if chunk is None else (chunk, None)
+        # The vocoder computes no less than a tile, which is little to wait for unless the model is slow.
+        soon = min(self.vocoder.tile, self.acoustic.soon or self.vocoder.tile)
+        first, largest = (soon, LARGEST_CHUNK) if chunk is None else (chunk, None)
         stream = self.acoustic.stream(
             sentence.ids, controls=controls, chunk=first, largest=largest, generator=generator
         )

@@ -1,10 +1,15 @@
 """The models and the front end that ship make a voice: small and untrained here, joined as they are when trained."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
+from melstate.tts import lina_decoding
+from melstate.tts.acoustic import SpeechWarning
 from melstate.tts.fastspeech import FastSpeech
+from melstate.tts.lina import Lina
 from melstate.tts.text import FrontEnd
 from melstate.tts.voice import Voice
 from melstate.vocoders.source_filter import SourceFilter
@@ -54,3 +59,27 @@ def test_extreme_controls_are_finite(voice):
     ):
         audio = voice.synthesize("Hi.", **controls)
         assert np.isfinite(audio.samples).all() and np.abs(audio.samples).max() <= 1.0
+
+
+def test_a_slow_model_lets_the_first_sound_out_before_a_tile_is_full(voice, monkeypatch):
+    """A tile of Lina's frames would take several passages; one is enough to begin, and a longer one may follow."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        small = {"text_dim": 16, "text_hidden": 16, "text_blocks": 1, "dim": 16, "hidden": 16, "blocks": 1}
+        small |= {"key_dim": 8, "place_dim": 16, "path_dim": 16, "embedding": 12, "prenet": 12, "retries": 0}
+        lina = Lina(**small, options={"heads": 2}).eval()
+    for about, most in ((lina, lina_decoding.PASSAGE * lina.group), (voice.acoustic, voice.vocoder.tile * 2)):
+        sizes = []
+
+        def heard(mel, *args, given=voice.vocoder.stream, sizes=sizes, **options):
+            sizes.append(mel.shape[2])
+            return given(mel, *args, **options)
+
+        monkeypatch.setattr(voice.vocoder, "stream", heard)
+        monkeypatch.setattr(voice, "acoustic", about)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpeechWarning)  # an untrained model babbles
+            next(piece for piece in voice.stream(TEXT) if len(piece.samples))
+        monkeypatch.undo()
+        assert sizes[0] == sum(sizes) <= most
+        assert (sizes[0] < voice.vocoder.tile) == (about is lina)
