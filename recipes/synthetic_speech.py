@@ -130,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--engines", nargs="*", default=[], choices=("flite", "espeak-ng"), help="others, where they are installed")
     add("--espeak-voices", nargs="+", default=list(ESPEAK), metavar="VOICE", help="of espeak-ng, as its -v takes them")
     add("--rate", type=int, help="Hz of the files; each engine's own by default, 8000 sounds like a telephone")
+    add("--full-stops", action="store_true", help="end every sentence in one, as the texts that a voice learns from do")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     rng, seconds, rows = np.random.default_rng(args.seed), 0.0, list[str]()
@@ -143,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in track(range(args.sentences), "speaking", console=Console(stderr=True)):
             name, speak = turns[number % len(turns)]
             text = random_sentence(model, rng) if model else texts[number // len(turns) % len(texts)]
+            text += "." * args.full_stops
             samples, rate = speak(text, rng)
             if args.rate:
                 samples, rate = wav.resample(samples, rate, args.rate), args.rate

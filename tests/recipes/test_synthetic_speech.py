@@ -63,6 +63,9 @@ def test_every_speaker_says_every_line(tmp_path, monkeypatch):
     ]
     samples, rate = wav.read(made[0].path)
     assert rate == 8000 and len(samples) == pytest.approx(3200, abs=2)
+    assert synthetic_speech.main([*argv, "--full-stops"]) == 0
+    said = read_ljspeech_recordings(tmp_path / "made").recordings[0]
+    assert said.text == "zero." and len(wav.read(said.path)[0]) == 2205 * 5
 
 
 def test_files_without_words_are_refused(tmp_path, capsys):
