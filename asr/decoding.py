@@ -24,11 +24,13 @@ class Decoding:
         readings: how many are weighed.
         window: seconds that the striding decoder sees at once.
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
+        edge: seconds of near silence that are heard before the first sample and after the last: clips cut at their
+            words' edges sound unlike all that was learned from.
         quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
         sure: segments that `words` found by phones are noise if their words are less probable on average.
         agreed: segments of every method are noise if their pieces are less probable on average.
         same_voice: cosine from which two stretches are by one speaker.
-    Raises: ValueError: unknown method, or a window shorter than a second.
+    Raises: ValueError: unknown method, an edge beyond 0 to 10 seconds, or a window shorter than a second.
     """
 
     method: str = "ctc"
@@ -43,6 +45,7 @@ class Decoding:
     window: float = 16.0
     pause: float = 0.6
     longest: float = 20.0
+    edge: float = 0.3
     quiet: float = -8.5
     sure: float = 0.25
     agreed: float = 0.08
@@ -51,5 +54,7 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"decoding: method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if not 0.0 <= self.edge <= 10.0:
+            raise ValueError(f"decoding: edge must be from 0 to 10 seconds, got {self.edge}")
         if self.window < 1.0:
             raise ValueError(f"decoding: window must be at least 1 second, got {self.window}")

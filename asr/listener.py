@@ -30,6 +30,7 @@ from melstate.asr.tokens import BLANK, Tokens
 from melstate.asr.transcript import Segment, Word
 
 NEVER = -1e4  # log-probability that no sum makes a difference to
+EDGE_LEVEL = np.float32(1e-4)  # -80 dB: not the digital silence that rooms never have, and no sound either
 TRAIL = 0.12  # seconds that a word sounds on after the peak of its last piece, at most
 
 
@@ -92,6 +93,8 @@ class Listener(ABC):
         self.frame_seconds = FACTOR * parts.model.mel.hop / self.rate
         self._resampler = Resampler(sample_rate, self.rate)
         self._sample_rate, self._fed, self._finished = sample_rate, 0, False
+        edge = round(self.decoding.edge / self.frame_seconds) * FACTOR * parts.model.mel.hop
+        self._edge = EDGE_LEVEL * np.random.default_rng(0).standard_normal(edge, dtype=np.float32)
         self._tail: Tensor | None = None
         self._encoder_state = None
         # the open segment: CTC and audio from frame `_first` on
@@ -103,7 +106,8 @@ class Listener(ABC):
         self._voices = SpeakerTracker(parts.voices.dim, self.decoding.same_voice) if speakers and parts.voices else None
         self._tracked = self._voices.start() if self._voices else None
         self._audio = np.zeros(0, np.float32)
-        self._quiet_mels = torch.zeros(0)
+        self._loudest = torch.zeros(0)  # mel frames of the chunk that is not heard yet
+        self._sounded = False  # whether the chunk before held sound
 
     @property
     def seconds(self) -> float:
@@ -132,15 +136,21 @@ class Listener(ABC):
         if self._finished:
             raise RuntimeError("the stream was finished; start another")
         samples = mono(samples)
+        if not len(samples):
+            return []
+        edge = self._edge[: 0 if self._fed else None]
         self._fed += len(samples)
-        return self._hear(self._resampler.feed(samples), final=False)
+        return self._placed(self._hear(np.concatenate([edge, self._resampler.feed(samples)]), final=False))
 
     def finish(self) -> list[Segment]:
         """The segments that were still open. Nothing can be fed after."""
         if self._finished:
             return []
         self._finished = True
-        return self._hear(self._resampler.flush(), final=True) + self._rest()
+        if not self._fed:
+            return []
+        samples = np.concatenate([self._resampler.flush(), self._edge])
+        return self._placed(self._hear(samples, final=True) + self._rest())
 
     @torch.inference_mode()
     def _hear(self, samples: np.ndarray, *, final: bool) -> list[Segment]:
@@ -150,15 +160,11 @@ class Listener(ABC):
         memory, self._encoder_state = model.encoder(mel, self._encoder_state, final=final)
         if self._voices:
             self._audio = np.concatenate([self._audio, samples])
-        loudest = torch.cat([self._quiet_mels, mel[0].amax(1).cpu()])
+        self._loudest = torch.cat([self._loudest, mel[0].amax(1).cpu()])
         frames = memory.values.shape[1]
-        self._quiet_mels = loudest[frames * FACTOR :]
         if not frames:
             return []
-        loud = torch.nn.functional.pad(
-            loudest[: frames * FACTOR], (0, max(0, frames * FACTOR - len(loudest))), value=NEVER
-        )
-        silent = (loud.reshape(-1, FACTOR).amax(1) < self.decoding.quiet).numpy()
+        silent = self._silent(frames)
         pieces, phones = model.token_log_probs(memory.values)[0].cpu().numpy(), np.zeros((frames, 0), np.float32)
         if self._phone_head is not None:
             phones = self._phone_head(memory.tapped).float().log_softmax(-1)[0].cpu().numpy()
@@ -166,6 +172,17 @@ class Listener(ABC):
             log_probs[silent] = NEVER
             log_probs[silent, BLANK : BLANK + 1] = 0.0
         return self._follow(Heard(memory.values, pieces, phones))
+
+    def _silent(self, frames: int) -> np.ndarray:
+        """Which of the next (frames,) lie in a chunk without sound after another one. A chunk with sound is heard as a
+        whole: CTC may have placed its words early, and may place them late."""
+        size = self.parts.model.encoder.frames
+        sounds = [bool((part >= self.decoding.quiet).any()) for part in self._loudest[: frames * FACTOR].split(size)]
+        self._loudest = self._loudest[frames * FACTOR :]
+        before = [self._sounded, *sounds[:-1]]
+        self._sounded = sounds[-1]
+        silent = [not (now or then) for now, then in zip(sounds, before, strict=True)]
+        return np.repeat(silent, size // FACTOR)[:frames]
 
     def _keep(self, heard: Heard) -> None:
         """Adds the frames to those of the open segment."""
@@ -187,8 +204,18 @@ class Listener(ABC):
             stop = min(units[-1].stop + trail, max(following, units[-1].stop))
             probability = math.exp(sum(math.log(max(unit.probability, 1e-9)) for unit in units) / len(units))
             start, end = ((self._first + frame) * self.frame_seconds for frame in (units[0].start, stop))
-            words.append(Word(text, start, min(end, max(self.seconds, start)), probability))
+            words.append(Word(text, start, end, probability))
         return words
+
+    def _placed(self, segments: Sequence[Segment]) -> list[Segment]:
+        """The segments by the clock of what was fed, which knows of no edges."""
+        edge, last = len(self._edge) / self.rate, self.seconds
+
+        def placed(word: Word) -> Word:
+            start = min(max(0.0, word.start - edge), max(0.0, last - self.frame_seconds))
+            return replace(word, start=start, end=min(max(start, word.end - edge), last))
+
+        return [Segment(tuple(placed(word) for word in segment.words)) for segment in segments]
 
     def _segments(self, words: Sequence[Word]) -> list[Segment]:
         """The words between two pauses: nothing if they are not sure, one segment, or one a speaker's turn."""

@@ -48,6 +48,7 @@ class Augmentation:
         band_chance, band: Hz, where the band may end.
         tone_chance, tone: another microphone, dB up or down at most; see random_tone.
         silence_chance: rows of noise alone.
+        tight_chance: batches whose rows begin and end with speech, as clips cut at their words' edges do.
     """
 
     pitch: float = 1.15
@@ -64,6 +65,7 @@ class Augmentation:
     tone_chance: float = 0.0
     tone: float = 12.0
     silence_chance: float = 0.01
+    tight_chance: float = 0.0
 
     def voice(self, rng: np.random.Generator, bands: int) -> Voice:
         pitch = float(np.exp(rng.uniform(-1, 1) * np.log(self.pitch)))
@@ -145,12 +147,13 @@ class SpeechRows:
         joined = rng.random() < self.joining.chance
         seconds = float(rng.uniform(*self.joining.seconds) if joined else rng.choice(self.seconds, p=self.lengths))
         count = int(np.clip(self.batch_seconds / max(seconds, 0.1), 1, self.most_rows))
+        edges = 0.0 if self.augmentation.tight_chance and rng.random() < self.augmentation.tight_chance else EDGES
         rows, mels = [], []
         for number in range(count):
             rng = np.random.default_rng([self.seed, index, number])
             voice = self.augmentation.voice(rng, self.mel.n_mels)
             fill = self._joined if joined else self._single
-            row = self.row(rng, fill(rng, seconds * voice.tempo), (seconds + EDGES) * voice.tempo)
+            row = self.row(rng, fill(rng, seconds * voice.tempo), (seconds + edges) * voice.tempo)
             rows.append(row)
             mels.append(perturbed_log_mel(torch.from_numpy(row.audio), self.mel, **voice._asdict()))
         return collate(rows, mels)

@@ -91,4 +91,4 @@ def recognizer():
     language = LanguageModel.train(["a b c", "b a", "c c a", "b b"])
     voices = SpeakerEncoder(dim=8, width=8, dilations=(1,), joined=8).eval()
     manifest = Manifest("tones", "en", "CC0-1.0", "Three tones.", {})
-    return Recognizer(Parts(model, tokens, language, voices), manifest, Decoding(language=0.2, attention=0.0))
+    return Recognizer(Parts(model, tokens, language, voices), manifest, Decoding(language=0.2, attention=0.0, edge=0.0))

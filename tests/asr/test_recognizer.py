@@ -11,7 +11,7 @@ import yaml
 from melstate.asr import Recognizer, package
 from melstate.asr.beam_listener import BeamListener
 from melstate.asr.decoding import Decoding
-from melstate.asr.listener import stretches
+from melstate.asr.listener import NEVER, Listener, stretches
 from melstate.asr.package import ModelError
 from melstate.asr.sound import SoundError
 from melstate.asr.transcript import Word
@@ -79,6 +79,52 @@ def test_other_rates_and_channels_and_files(recognizer, speak, tmp_path, rate):
 def test_silence_says_nothing(recognizer, samples):
     assert recognizer.transcribe(np.zeros(samples, np.float32), 16000).words == ()
     assert recognizer.transcribe(np.full(samples, 1e-5, np.float32), 16000).words == ()
+
+
+@pytest.mark.parametrize("before, after", [(0.3, 0.3), (0.0, 0.0)])
+def test_edges_change_no_clock(recognizer, speak, before, after):
+    """Near silence is heard around what is fed, and nobody sees it in the times, even where words touch the edges."""
+    audio, spoken = speak(["a", 0.3, "b", 1.0, "c"], edge=0.0)
+    audio = np.pad(audio[:-3200], (int(before * 16000), int(after * 16000)))
+    edged = Recognizer(recognizer.parts, recognizer.manifest, replace(recognizer.decoding, edge=0.3))
+    heard = edged.transcribe(audio, 16000)
+    assert heard.text == "a b c" and heard.seconds == pytest.approx(len(audio) / 16000)
+    for word, (_, start, end) in zip(heard.words, spoken, strict=True):
+        assert abs(word.start - start - before) < 0.15 and abs(word.end - end - before) < 0.2
+        assert 0 <= word.start < word.end <= heard.seconds
+    listener = edged.listener(16000)
+    parts = [s for piece in pieces(audio, iter(lambda: 777, None)) for s in listener.feed(piece)] + listener.finish()
+    assert [s.to_dict() for s in parts] == [s.to_dict() for s in heard.segments]
+    with pytest.raises(ValueError, match="edge"):
+        replace(edged.decoding, edge=-0.1)
+
+
+class Tap(Listener):
+    """Keeps what it hears."""
+
+    partial = ""
+
+    def _follow(self, heard):
+        self.heard = [*getattr(self, "heard", []), heard.pieces]
+        return []
+
+    def _rest(self):
+        return []
+
+
+@pytest.mark.parametrize("size", [1000, 10**6])
+def test_chunks_with_sound_are_heard_as_a_whole(recognizer, speak, size):
+    """CTC may put a word well before its sound or after it: only chunks of silence after silence are blanked."""
+    tone, chunk = speak(["a"], edge=0.0)[0][:800], recognizer.parts.model.encoder.chunk
+    audio = np.zeros(6 * chunk * 640, np.float32)
+    audio[3 * chunk * 640 - 1600 :][:800] = tone  # near the end of the third chunk
+    listener = Tap(recognizer.parts, 16000, recognizer.decoding)
+    for piece in pieces(audio, iter(lambda: size, None)):
+        listener.feed(piece)
+    listener.finish()
+    blanked = np.concatenate(listener.heard).min(1) == NEVER
+    assert blanked.reshape(6, chunk).all(1).tolist() == [True, True, False, False, True, True]
+    assert not blanked.reshape(6, chunk)[2:4].any()
 
 
 def test_samples_that_are_no_numbers_are_refused(recognizer, speak):

@@ -68,6 +68,20 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one[:-1], other[:-1], strict=True)) and one.texts == other.texts
 
 
+def test_tight_rows_leave_no_silence_around_speech(data):
+    floor, joining = np.log(data.mel.floor), Joining(chance=0.0)
+    silent = {}
+    for chance in (0.0, 1.0):
+        source = replace(data.source(), joining=joining, augmentation=replace(PLAIN, tight_chance=chance))
+        rows = [
+            mel[:frames].amax(1) <= floor + 1e-3
+            for batch in map(source.batch, range(12))
+            for mel, frames in zip(batch.mels, batch.mel_lengths, strict=True)
+        ]
+        silent[chance] = np.mean([row.sum().item() for row in rows]) / 100  # seconds a row
+    assert silent[0.0] > 0.25 and silent[1.0] < silent[0.0] - 0.2
+
+
 def test_every_training_clip_is_aligned(run, data):
     found = load_times(run / "words.npz")
     assert set(found) == {clip.waveform.recording.id for clip in data.train}
