@@ -89,11 +89,17 @@ def _log_mel(spectrum: Tensor, config: MelConfig, tone: Tensor | None = None) ->
 
 
 class NormState(NamedTuple):
-    """Sums over the frames so far, weighted by age: weight (B, 1), total (B, M), square (B, M)."""
+    """What was heard so far, a row each: sums over the frames, weighted by age: weight (B, 1), total (B, M),
+    square (B, M); peak (B, 1) the loudness of the loudest block, falling with time; blocks (B, 1) how many there were;
+    quiet (B, 1) how many of the last ones, in a row, were silence beside the peak.
+    """
 
     weight: Tensor
     total: Tensor
     square: Tensor
+    peak: Tensor
+    blocks: Tensor
+    quiet: Tensor
 
 
 class RunningNorm(nn.Module):
@@ -102,11 +108,21 @@ class RunningNorm(nn.Module):
     The statistics start as those of the training speech with the weight of `prior` frames and forget with a time
     constant of `memory` frames. Blocks are what the encoder waits for anyway, so looking to their end costs no delay.
 
+    Long silence is no part of them, or the first words after it would be heard by its statistics: of blocks that are
+    `STEP` under the loudest before, only the first `PAUSE` in a row count, and a block that is `STEP` over all of more
+    than so many before begins anew. A block's loudness is that of its loudest frames, each the mean of its bands as
+    they are centred and scaled by the training speech; 1 is about 15 dB.
+
     Args:
         bands: M.
         block: frames per block.
         prior, memory: frames.
     """
+
+    STEP = 1.2
+    PAUSE = 4  # blocks
+    FALL = 0.0004  # of the peak, per frame: 30 s a step
+    LOUDEST = 10  # frames of a block, so that a click is no speech
 
     def __init__(self, bands: int, block: int, prior: float = 100.0, memory: float = 1500.0) -> None:
         super().__init__()
@@ -122,7 +138,8 @@ class RunningNorm(nn.Module):
 
     def init_state(self, batch: int) -> NormState:
         zeros = self.mean.new_zeros(batch, self.mean.shape[0])
-        return NormState(zeros[:, :1] + self.prior, zeros, zeros + self.prior)
+        one = zeros[:, :1]
+        return NormState(one + self.prior, zeros, zeros + self.prior, one - torch.inf, one, one)
 
     def forward(
         self, x: Tensor, state: NormState | None = None, *, lengths: Tensor | None = None
@@ -132,7 +149,7 @@ class RunningNorm(nn.Module):
         Only the last call of a stream may hold a partial block.
         """
         state = self.init_state(x.shape[0]) if state is None else state
-        batch, time, bands = x.shape
+        batch, time, _ = x.shape
         x = (x - self.mean) / self.deviation
         real = x.new_ones(batch, time, 1)
         if lengths is not None:
@@ -141,12 +158,31 @@ class RunningNorm(nn.Module):
         parts = []
         for start in range(0, time, self.block):
             piece, here = x[:, start : start + self.block], real[:, start : start + self.block]
-            state = NormState(
-                state.weight * self.decay + here.sum(1),
-                state.total * self.decay + piece.sum(1),
-                state.square * self.decay + piece.square().sum(1),
-            )
+            state = self._heard(state, piece, here)
             mean = state.total / state.weight
             variance = (state.square / state.weight - mean.square()).clamp(min=0.05)
             parts.append((piece - mean[:, None]) * variance.rsqrt()[:, None] * here)
         return torch.cat(parts, dim=1) if parts else x, state
+
+    def _heard(self, state: NormState, piece: Tensor, here: Tensor) -> NormState:
+        """The state after a block's frames (B, block, M), where `here` (B, block, 1) is 1."""
+        loudness = piece.mean(2).masked_fill(here[..., 0] == 0, -torch.inf)
+        loudest = loudness.topk(min(self.LOUDEST, loudness.shape[1])).values
+        some = loudest.isfinite()
+        loud = loudest.masked_fill(~some, 0).sum(1, keepdim=True) / some.sum(1, keepdim=True).clamp(min=1)
+        loud = torch.where(some.any(1, keepdim=True), loud, -torch.inf)
+        first = self.init_state(len(piece))
+        anew = (loud > state.peak + self.STEP) & (state.blocks > self.PAUSE)
+        weight, total, square = (torch.where(anew, a, b) for a, b in zip(first[:3], state[:3], strict=True))
+        quiet = torch.where(loud < state.peak - self.STEP, state.quiet + 1, 0)
+        counts = quiet <= self.PAUSE
+        here = here * counts[:, None]
+        decay = torch.where(counts, self.decay, 1.0)
+        return NormState(
+            weight * decay + here.sum(1),
+            total * decay + (piece * here).sum(1),
+            square * decay + (piece.square() * here).sum(1),
+            torch.maximum(state.peak - self.FALL * self.block, loud),
+            torch.where(anew, 1, state.blocks + 1),
+            quiet,
+        )

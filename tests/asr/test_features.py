@@ -88,3 +88,27 @@ def test_running_normalisation_takes_loudness_away():
     x = torch.randn(1, 400, 2)
     near = (norm(x)[0] - norm(x + 4)[0]).abs()
     assert near[:, 200:].max() < 0.1 < near[:, :10].max()
+
+
+@pytest.mark.parametrize("gap", [-2.0, -6.0])
+def test_long_silence_leaves_no_trace_in_the_normalisation(gap):
+    """After twenty blocks of silence, before or within speech, speech is normalised as if there had been none."""
+    norm = RunningNorm(3, block=20, prior=20.0, memory=300.0).double()
+    speech = torch.randn(1, 200, 3, dtype=torch.float64) + 1
+    silence = 0.1 * torch.randn(1, 400, 3, dtype=torch.float64) + 1 + gap * norm.STEP
+    alone = norm(speech)[0]
+    torch.testing.assert_close(norm(torch.cat([silence, speech], 1))[0][:, 400:], alone)
+    within = norm(torch.cat([speech, silence, speech], 1))[0]
+    torch.testing.assert_close(within[:, :200], alone)
+    short = norm(torch.cat([speech, silence[:, : norm.PAUSE * 20], speech], 1))[0]  # a pause counts, as ever
+    torch.testing.assert_close(within[:, 600:], short[:, 200 + norm.PAUSE * 20 :])
+    assert (short[:, 280:300] - norm(torch.cat([speech, speech], 1))[0][:, 200:220]).abs().max() > 0.1
+
+
+def test_a_click_in_silence_is_no_speech():
+    norm = RunningNorm(3, block=80)
+    silence = torch.full((1, 800, 3), -4.0)
+    clicked = silence.clone()
+    clicked[:, 600:602] = 1.0
+    states = [norm(x)[1] for x in (silence, clicked)]
+    assert states[1].blocks == states[0].blocks == 10
