@@ -119,9 +119,9 @@ class RunningNorm(nn.Module):
         prior, memory: frames.
     """
 
-    STEP = 1.2
+    STEP = 0.9
     PAUSE = 4  # blocks
-    FALL = 0.0004  # of the peak, per frame: 30 s a step
+    FALL = 0.0003  # of the peak, per frame: 30 s a step
     LOUDEST = 10  # frames of a block, so that a click is no speech
 
     def __init__(self, bands: int, block: int, prior: float = 100.0, memory: float = 1500.0) -> None:
