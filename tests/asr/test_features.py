@@ -109,6 +109,6 @@ def test_a_click_in_silence_is_no_speech():
     norm = RunningNorm(3, block=80)
     silence = torch.full((1, 800, 3), -4.0)
     clicked = silence.clone()
-    clicked[:, 600:602] = 1.0
+    clicked[:, 600:602] = 0.0
     states = [norm(x)[1] for x in (silence, clicked)]
     assert states[1].blocks == states[0].blocks == 10
