@@ -1,6 +1,7 @@
 """Lina's recipe as users run it: one speaker on six clips, many speakers from several corpora."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,15 +65,19 @@ def test_readers_that_are_not_there_are_named(corpora):
         AcousticData(corpora, cache="unused", batch_size=2).utterances()
 
 
-@pytest.mark.parametrize("corpus", ["many", "many_ljspeech"])
-def test_the_corpora_of_many_speakers_are_configured(corpus):
+@pytest.mark.parametrize(
+    "choice",
+    [["experiment=lina", "corpus=many"], ["experiment=lina", "corpus=many_ljspeech"], ["experiment=lina_distilled"]],
+)
+def test_the_corpora_of_many_speakers_are_configured(choice):
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("melstate.recipes.configs", version_base="1.3"):
-        config = compose("train", ["experiment=lina", f"corpus={corpus}"])
+        config = compose("train", choice)
     assert config.task.model.speakers == config.corpus.speakers > 100 and config.corpus.corrections
     task = instantiate(config.task, _convert_="all")
     assert sum(p.numel() for p in task.model.parameters()) <= 7_000_000
+    assert {"kathleen", "speechocean762"} <= {Path(folder["folder"]).name for folder in config.corpus.folders}
 
 
 def test_limits_come_from_the_corpus(compose):
