@@ -27,7 +27,7 @@ from melstate.asr.recognizer import Recognizer
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.recipes.data.recognition import RecognitionData
 from melstate.recipes.prune_ngrams import read_ngrams
-from melstate.recipes.recognizers import read_model, weights
+from melstate.recipes.recognizers import read_average, weights
 from melstate.recipes.vocabulary import pronounce, read_dictionary
 from melstate.vocoders import checkpoint
 
@@ -51,7 +51,7 @@ def run_data(run: str | Path) -> RecognitionData:
 
 
 def assemble(
-    run: str | Path,
+    runs: Sequence[str | Path],
     data: RecognitionData,
     manifest: Manifest,
     *,
@@ -60,7 +60,7 @@ def assemble(
     english: BackoffModel | None = None,
     decoding: Mapping[str, Any] | None = None,
 ) -> Recognizer:
-    """The recogniser of a run with a language model from its training transcripts.
+    """The recogniser of a run with a language model from its training transcripts, or of the mean of several runs.
 
     Args:
         dictionary: no word outside it and the transcripts is written; with a phone head, words are searched by phones.
@@ -68,7 +68,7 @@ def assemble(
         decoding: settings that differ from the standard ones.
     Raises: ValueError: settings that do not fit.
     """
-    model, tokens = read_model(run)
+    model, tokens = read_average(runs)
     # A prompt that was read twenty times is no likelier to be said: each counts once.
     language = LanguageModel.train(data.sentences, spellings=dictionary or (), general=english)
     spoken = None
@@ -127,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("folder", help="the recogniser's folder; it is created, or its files are replaced")
     add("--run", required=True, help="a training run's folder")
+    add("--average", action="append", default=[], metavar="RUN", help="another run to average the weights with (again)")
     add("--voices", metavar="FILE", help="a trained speaker encoder (.safetensors), for --speakers")
     add(
         "--dictionary",
@@ -157,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         english = read_ngrams(args.english) if args.english else None
         words = english.words if english else None
         made = assemble(
-            args.run,
+            [args.run, *args.average],
             data,
             manifest,
             voices=args.voices,
