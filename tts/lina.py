@@ -29,7 +29,7 @@ from melstate.tts.encoder import Encoder
 from melstate.tts.initial_state import InitialStates
 from melstate.tts.length import path_symbols
 from melstate.tts.levels import Levels, level_loss
-from melstate.tts.lina_decoding import Report, decode
+from melstate.tts.lina_decoding import Report, decode, parts
 from melstate.tts.prenet import Prenet
 from melstate.tts.symbol_model import SymbolModel
 from melstate.tts.tempo import Tempo
@@ -380,7 +380,8 @@ class Lina(SymbolModel):
         generator: torch.Generator | None = None,
         report: Report | None = None,
     ) -> Iterator[Frames]:
-        """Frames of one sentence, passage by passage; see melstate.tts.lina_decoding for what happens when one fails.
+        """Frames of one sentence, passage by passage; see melstate.tts.lina_decoding for what happens when one fails,
+        and for where a very long one begins anew.
 
         Args:
             controls: `variation` multiplies the temperature; `speed` and `pause` stretch what was spoken; `pitch`
@@ -393,16 +394,19 @@ class Lina(SymbolModel):
         """
         if controls.pitch and not self.contour:
             raise ValueError("pitch cannot be shifted: this model was trained with contour=False and speaks no F0")
-        text = self.text(*self.spoken_ids([phones], self.go.device))
         pauses = self.marks(torch.tensor([list(phones)]))[0].tolist()
-        tempo = Tempo()
+        tempo, report = Tempo(), Report() if report is None else report
         held: list[tuple[Tensor, list[int]]] = []
-        for values, symbol in decode(self, text, controls.variation, generator, report or Report()):
-            lengths = [(controls.pause if pauses[i] else 1.0) / controls.speed for i in symbol]
-            held.append(tempo.push(values, symbol, lengths))
-            if sum(len(at) for _, at in held) >= chunk:
-                yield self._frames(held, controls)
-                held, chunk = [], max(chunk, min(2 * chunk, largest or 0))
+        for part in parts(phones, pauses):
+            text, happened = self.text(*self.spoken_ids([part.ids], self.go.device)), Report()
+            for values, spoken in decode(self, text, controls.variation, generator, happened):
+                symbol = [min(part.first + i, part.last) for i in spoken]
+                lengths = [(controls.pause if pauses[i] else 1.0) / controls.speed for i in symbol]
+                held.append(tempo.push(values, symbol, lengths))
+                if sum(len(at) for _, at in held) >= chunk:
+                    yield self._frames(held, controls)
+                    held, chunk = [], max(chunk, min(2 * chunk, largest or 0))
+            report.add(happened)
         held.append(tempo.finish())
         if any(at for _, at in held):
             yield self._frames(held, controls)

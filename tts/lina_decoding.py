@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,8 @@ PATIENCE = 1.2  # seconds that one symbol may last before speech counts as stuck
 SLOWEST = 0.35  # seconds a symbol on average, above which a sentence counts as endless; read speech has 0.09
 HORIZON = 48  # symbols on either side that attention is computed over: the cost of a step is that of a short text
 WARMER = 0.2  # added to the temperature at every retry
+LONGEST = 160  # symbols, 14 s: from there on a sentence begins anew at its next mark, for none longer was learned from
+SHORTEST = 40  # symbols that are worth beginning anew for
 
 
 class DecodingWarning(SpeechWarning):
@@ -58,6 +60,35 @@ class Report:
     faults: list[str] = field(default_factory=list)
     retries: int = 0
     cut: str | None = None
+
+    def add(self, other: Report) -> None:
+        """What happened in the next part of the sentence."""
+        self.steps += other.steps
+        self.held_back += other.held_back
+        self.held_on += other.held_on
+        self.furthest_skip = max(self.furthest_skip, other.furthest_skip)
+        self.furthest_return = max(self.furthest_return, other.furthest_return)
+        self.faults += other.faults
+        self.retries += other.retries
+        self.cut = other.cut if self.cut is None else self.cut
+
+
+class Part(NamedTuple):
+    """Of a sentence: symbol i of `ids` is the sentence's first + i, and none is beyond its last."""
+
+    ids: list[int]
+    first: int
+    last: int
+
+
+def parts(ids: Sequence[int], marks: Sequence[bool]) -> Iterator[Part]:
+    """A sentence in parts that end at marks, each with the sentence's first and last symbol around it."""
+    start = 0
+    for place in range(1, len(ids)):
+        if marks[place] and place + 1 - start >= LONGEST and len(ids) - place - 1 >= SHORTEST:
+            yield Part([*ids[: bool(start)], *ids[start : place + 1], ids[-1]], max(0, start - 1), place)
+            start = place + 1
+    yield Part([*ids[: bool(start)], *ids[start:]], max(0, start - 1), len(ids) - 1)
 
 
 class Place(NamedTuple):

@@ -11,6 +11,7 @@ from melstate.tts.acoustic import Batch, Controls
 from melstate.tts.initial_state import InitialStates, leaves, state_bytes
 from melstate.tts.lina import Lina
 from melstate.tts.lina_decoding import DecodingWarning, Report
+from melstate.tts.text.symbols import ID
 from melstate.vocoders.mel import MelConfig
 
 MEL = MelConfig(n_mels=6)
@@ -86,6 +87,26 @@ def test_chunks_change_nothing(options):
     assert whole[0].shape == (6, len(whole[1])) and whole[0].isfinite().all()
     assert whole[1].tolist() == sorted(whole[1].tolist()) and int(whole[1].max()) >= len(PHONES) - 2
     assert (whole[2] is None) == (not model.contour)
+
+
+def test_very_long_sentences_begin_anew_at_marks(monkeypatch):
+    """Each part sounds as if it were spoken alone, and its symbols are those of the sentence."""
+    comma, inner = ID[","], PHONES[1:-2]
+    phones = [1, *inner, comma, *inner, comma, *inner, comma, *inner, 2]
+    monkeypatch.setattr(lina_decoding, "LONGEST", len(inner) + 3)
+    monkeypatch.setattr(lina_decoding, "SHORTEST", len(inner) + 2)
+    ends = [2 * len(inner) + 2, len(phones) - 1]  # the first part has two stretches, for one is too short
+    model, report = build(), Report()
+    mel, symbol, _ = speak(model, phones, report=report)
+    assert symbol.tolist() == sorted(symbol.tolist()) and int(symbol.max()) >= len(phones) - 2
+    assert torch.equal(speak(model, phones, chunk=5)[0], mel)
+    cut = list(lina_decoding.parts(phones, [i == comma for i in phones]))
+    assert [(part.first, part.last) for part in cut] == [(0, ends[0]), (ends[0], ends[1])]
+    assert [part.ids for part in cut] == [[*phones[: ends[0] + 1], 2], [1, *phones[ends[0] + 1 :]]]
+    alone = speak(model, cut[0].ids)[0]
+    assert torch.equal(mel[:, : alone.shape[1]], alone) and report.steps * model.group == mel.shape[1]
+    monkeypatch.undo()
+    assert len(list(lina_decoding.parts(phones, [i == comma for i in phones]))) == 1
 
 
 @torch.no_grad()
