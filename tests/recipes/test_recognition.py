@@ -175,9 +175,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_and_can_be_exported(run, plac
     assert "no n-grams" in capsys.readouterr().err
     assert "4 steps" in (folder / "card.md").read_text()
     assert export_recognizer.main([*argv, "speed=1"]) == 1 and "speed" in capsys.readouterr().err
-    other = ["--average", str(run("other", "trainer.max_steps=1")), "--full"]
+    other = ["--average", str(run("second", "trainer.max_steps=1")), "--full"]
     assert export_recognizer.main([str(folder), *other, *argv[1:], "pause=0.5"]) == 0
-    first, second = (checkpoint.read(place / name / "model.safetensors").tensors for name in ("whole", "other"))
+    first, second = (checkpoint.read(place / name / "model.safetensors").tensors for name in ("whole", "second"))
     for name, tensor in checkpoint.read(folder / "model.safetensors").tensors.items():
         torch.testing.assert_close(tensor, (first[name] + second[name]) / 2)
     smaller = [
