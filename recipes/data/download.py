@@ -67,7 +67,9 @@ def download(name: str, target: str | Path, archives: dict[str, Archive] | None 
             downloader=pooch.HTTPDownloader(progressbar=False, timeout=60) if archive.url.startswith("http") else None,
         )
         with tarfile.open(path) as tar:
-            tar.extractall(target, filter="data")
+            if hasattr(tarfile, "data_filter"):  # before Python 3.11.4 there is none, and only the checksum protects
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(target)
         unpacked.touch()
     return target / archive.folder
 
