@@ -138,8 +138,8 @@ class RunningNorm(nn.Module):
 
     def init_state(self, batch: int) -> NormState:
         zeros = self.mean.new_zeros(batch, self.mean.shape[0])
-        one = zeros[:, :1]
-        return NormState(one + self.prior, zeros, zeros + self.prior, one - torch.inf, one, one)
+        zero = zeros[:, :1]
+        return NormState(zero + self.prior, zeros, zeros + self.prior, zero - torch.inf, zero, zero)
 
     def forward(
         self, x: Tensor, state: NormState | None = None, *, lengths: Tensor | None = None
