@@ -43,6 +43,22 @@ def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> np.n
     return np.resize(noise, samples).astype(np.float32)
 
 
+def knocks(rng: np.random.Generator, samples: int, rate: float, sample_rate: int) -> np.ndarray:
+    """Knocks, clicks and taps at random moments, about `rate` a second, the loudest near 1: resonances and bursts of
+    noise that die away within 10 to 200 ms, silence between."""
+    audio = np.zeros(samples, np.float32)
+    for start in rng.integers(0, max(1, samples), int(rng.poisson(rate * samples / sample_rate))).tolist():
+        fall = float(np.exp(rng.uniform(np.log(0.0015), np.log(0.03)))) * sample_rate  # samples until 1/e
+        time = np.arange(min(int(7 * fall), samples - start), dtype=np.float32)
+        if rng.random() < 0.5:
+            pitch = float(np.exp(rng.uniform(np.log(100), np.log(0.4 * sample_rate))))
+            sound = np.sin(2 * np.pi * pitch / sample_rate * time)
+        else:
+            sound = coloured_noise(rng, max(2, len(time)), rng.uniform(0, 2))[: len(time)] / 3
+        audio[start : start + len(time)] += sound * np.exp(-time / fall) * 10 ** (rng.uniform(-20, 0) / 20)
+    return audio
+
+
 def reverberate(
     rng: np.random.Generator, audio: np.ndarray, seconds: float, ratio: float, sample_rate: int
 ) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melstate.asr.augment import add_noise, at_level, coloured_noise, random_tone, reverberate
+from melstate.asr.augment import add_noise, at_level, coloured_noise, knocks, level, random_tone, reverberate
 from melstate.asr.features import perturbed_log_mel
 from melstate.asr.model import SpeechBatch
 from melstate.asr.tokens import END, speaker_token
@@ -47,6 +47,8 @@ class Augmentation:
         room_chance, room_seconds: reverberation time.
         band_chance, band: Hz, where the band may end.
         tone_chance, tone: another microphone, dB up or down at most; see random_tone.
+        knock_chance, knock_ratio: knocks and clicks, dB of the loudest over the mean of speech. Where they may be, half
+            of the rows of noise have them too, some in perfect silence.
         silence_chance: rows of noise alone.
         tight_chance: batches whose rows begin and end with speech, as clips cut at their words' edges do.
     """
@@ -64,6 +66,8 @@ class Augmentation:
     band: tuple[float, float] = (3200.0, 7000.0)
     tone_chance: float = 0.0
     tone: float = 12.0
+    knock_chance: float = 0.0
+    knock_ratio: tuple[float, float] = (-10.0, 15.0)
     silence_chance: float = 0.01
     tight_chance: float = 0.0
 
@@ -190,9 +194,7 @@ class SpeechRows:
         then noise alone. At a cut there is no silence, and after one at the end no mark: speech goes on."""
         options, rate = self.augmentation, self.mel.sample_rate
         if rng.random() < options.silence_chance:
-            samples = int(seconds * rate)
-            noise = coloured_noise(rng, samples, rng.uniform(0, 2)) * 10 ** (rng.uniform(-70, -25) / 20)
-            return Row(noise.astype(np.float32), [], [], [END], "")
+            return Row(self._nothing(rng, int(seconds * rate)), [], [], [END], "")
         clips, begun, broken = self._cut(rng, [self.clips[pick] for pick in picks])
         loudness = rng.normal(*options.level)
         parts: list[np.ndarray] = []
@@ -224,6 +226,15 @@ class SpeechRows:
         phones = [phone for clip in clips for phone in clip.phones] if known else []
         return Row(audio, tokens, phones, spoken, " ".join(clip.text for clip in clips))
 
+    def _nothing(self, rng: np.random.Generator, samples: int) -> np.ndarray:
+        """What microphones hear where nobody speaks."""
+        audio = coloured_noise(rng, samples, rng.uniform(0, 2)) * 10 ** (rng.uniform(-70, -25) / 20)
+        if self.augmentation.knock_chance and rng.random() < 0.5:
+            audio = audio * (rng.random() < 0.5)
+            sounds = knocks(rng, samples, rng.uniform(0.5, 6), self.mel.sample_rate)
+            audio = audio + sounds * 10 ** (rng.uniform(-50, -3) / 20)
+        return audio.astype(np.float32)
+
     def _cut(self, rng: np.random.Generator, clips: list[Clip]) -> tuple[list[Clip], bool, bool]:
         """The clips, now and then the first without its first words and the last without its last ones; whether it is
         so. Without words or chance nothing is drawn."""
@@ -248,6 +259,9 @@ class SpeechRows:
         if rng.random() < options.noise_chance:
             noise = coloured_noise(rng, len(audio), rng.uniform(0, 2))
             audio = add_noise(audio, noise, rng.uniform(*options.noise_ratio))
+        if options.knock_chance and rng.random() < options.knock_chance:
+            loudest = level(audio) ** 0.5 * 10 ** (rng.uniform(*options.knock_ratio) / 20)
+            audio = audio + np.float32(loudest) * knocks(rng, len(audio), rng.uniform(0.5, 4), rate)
         if rng.random() < options.babble_chance:
             voices = np.zeros_like(audio)
             for pick in rng.integers(len(self.clips), size=int(rng.integers(2, 6))):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from melstate.asr.augment import SpecAugment, add_noise, at_level, coloured_noise, level, random_tone, reverberate
+from melstate.asr.augment import (
+    SpecAugment,
+    add_noise,
+    at_level,
+    coloured_noise,
+    knocks,
+    level,
+    random_tone,
+    reverberate,
+)
 from melstate.asr.features import SPEECH, perturbed_log_mel
 
 
@@ -53,6 +62,17 @@ def test_a_room_keeps_the_direct_sound_and_rings_as_long_as_asked(rng):
     early, late = (np.square(tail[at : at + 800]).mean() for at in (0, 3200))
     assert 10 * np.log10(early / late) == pytest.approx(60 * 0.2 / 0.4, abs=3)  # half of the time, half of the 60 dB
     assert np.abs(tail[6400:]).max() < 1e-6
+
+
+def test_knocks_come_as_often_as_asked_and_die_away_in_silence(rng):
+    minute = 60 * 16000
+    sounds = knocks(rng, minute, 3.0, 16000)
+    assert sounds.dtype == np.float32 and 0.3 < np.abs(sounds).max() < 2.0
+    loud = np.abs(sounds).reshape(-1, 160).max(1) > 1e-3
+    begun = int((loud[1:] & ~loud[:-1]).sum())
+    assert 120 <= begun <= 200  # 180 are expected; a few fall into one another
+    assert loud.mean() < 0.35
+    assert not knocks(rng, minute, 0.0, 16000).any() and knocks(rng, 0, 3.0, 16000).shape == (0,)
 
 
 def test_tones_stay_within_their_bounds_and_change_slowly():

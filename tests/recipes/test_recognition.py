@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from melstate.asr import Recognizer
+from melstate.asr.augment import level
 from melstate.asr.backoff import BackoffModel
 from melstate.asr.decoding import Decoding
 from melstate.asr.tokens import END, FIRST_PIECE
@@ -77,12 +78,27 @@ def test_clips_without_weight_are_never_heard(data):
         replace(data.source(), clips=[kept._replace(weight=0.0)])
 
 
-def test_noise_rows_say_nothing(data):
-    data.augmentation, before = Augmentation(silence_chance=1.0), data.augmentation
+@pytest.mark.parametrize("knock_chance", [0.0, 1.0])
+def test_noise_rows_say_nothing(data, knock_chance):
+    data.augmentation, before = Augmentation(silence_chance=1.0, knock_chance=knock_chance), data.augmentation
     batch = data.source().batch(0)
     data.augmentation = before
     assert batch.texts == ("",) * len(batch.texts) and batch.token_lengths.sum() == 0
     assert batch.spoken.tolist() == [[END]] * len(batch.texts)
+
+
+def test_knocks_are_as_loud_beside_speech_as_asked(data):
+    plain = Augmentation(
+        1.0, 1.0, (-26.0, 0.0), 0.0, babble_chance=0.0, room_chance=0.0, band_chance=0.0, silence_chance=0
+    )
+    quiet = replace(data.source(), augmentation=plain)
+    knocked = replace(data.source(), augmentation=replace(plain, knock_chance=1.0, knock_ratio=(20.0, 20.0)))
+    picks = [0]
+    for seed in range(3):
+        before, after = (rows.row(np.random.default_rng(seed), picks, 4.0) for rows in (quiet, knocked))
+        assert after.text == before.text and len(after.audio) == len(before.audio)
+        loudest = np.abs(after.audio - before.audio).max() / level(before.audio) ** 0.5
+        assert 10 ** (0 / 20) < loudest < 10 ** (28 / 20)
 
 
 def test_joined_rows_end_utterances_at_pauses(data):
