@@ -27,7 +27,7 @@ from melstate.asr.recognizer import Recognizer
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.recipes.data.recognition import RecognitionData
 from melstate.recipes.prune_ngrams import read_ngrams
-from melstate.recipes.recognizers import read_average, weights
+from melstate.recipes.recognizers import read_model, weights
 from melstate.recipes.vocabulary import pronounce, read_dictionary
 from melstate.vocoders import checkpoint
 
@@ -68,7 +68,7 @@ def assemble(
         decoding: settings that differ from the standard ones.
     Raises: ValueError: settings that do not fit.
     """
-    model, tokens = read_average(runs)
+    model, tokens = read_model(*runs)
     # A prompt that was read twenty times is no likelier to be said: each counts once.
     language = LanguageModel.train(data.sentences, spellings=dictionary or (), general=english)
     spoken = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from melstate.asr import package
@@ -28,34 +27,15 @@ def weights(model: str | Path) -> Path:
     return package.find(model) / package.MODEL
 
 
-def read_model(model: str | Path) -> tuple[SpeechModel, Tokens]:
-    """The bare model in eval mode, and its vocabulary.
+def read_model(*models: str | Path) -> tuple[SpeechModel, Tokens]:
+    """The bare model in eval mode, and its vocabulary; of several, the mean of their weights.
 
-    Raises: ValueError, FileNotFoundError: missing, unreadable, or not a recogniser's.
+    Raises: ValueError, FileNotFoundError: missing, unreadable, not a recogniser's, or without a mean.
     """
-    saved = checkpoint.read(weights(model))
+    saved = checkpoint.read_mean([weights(model) for model in models])
     built = checkpoint.build(saved, KINDS)
     assert isinstance(built, SpeechModel)
     return built, Tokens.from_dict(saved.extra.get("tokens", {}))
-
-
-def read_average(models: Sequence[str | Path]) -> tuple[SpeechModel, Tokens]:
-    """The mean of the weights of models that grew out of the same one, and their vocabulary.
-
-    Fine-tuned in different ways, each is good at something; their mean is nearly as good at both (Wortsman et al. 2022,
-    arXiv:2203.05482).
-
-    Raises: ValueError: models of another configuration or vocabulary. FileNotFoundError.
-    """
-    (model, tokens), *others = map(read_model, models)
-    state = model.state_dict()
-    for path, (other, vocabulary) in zip(models[1:], others, strict=True):
-        if other.config != model.config or vocabulary.to_dict() != tokens.to_dict():
-            raise ValueError(f"{path} and {models[0]} have other configurations or tokens; weights cannot be averaged")
-        for name, tensor in other.state_dict().items():
-            state[name] = state[name] + tensor
-    model.load_state_dict({name: tensor / len(models) for name, tensor in state.items()})
-    return model, tokens
 
 
 def read_recognizer(model: str | Path, voices: str | Path | None = None) -> Recognizer:

@@ -9,6 +9,7 @@ stands, so `trainer.devices=8 trainer.num_nodes=2 trainer.strategy=ddp` trains o
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ def build_trainer(config: DictConfig, folder: Path) -> pl.Trainer:
     )
 
 
-def initialise(task: pl.LightningModule, path: str, header: dict[str, Any]) -> None:
-    """Start `task.model` from the weights of a .safetensors checkpoint of the same kind, and the same vocabulary."""
-    saved = checkpoint.read(path)
+def initialise(task: pl.LightningModule, paths: Sequence[str], header: dict[str, Any]) -> None:
+    """Start `task.model` from the weights of a .safetensors checkpoint of the same kind, and the same vocabulary; of
+    several, from their mean."""
+    saved, path = checkpoint.read_mean(paths), " + ".join(paths)
     model: Any = task.model
     if saved.kind != model.kind:
         raise ValueError(f"{path}: holds a '{saved.kind}', the experiment trains a '{model.kind}'; choose another")
@@ -81,7 +83,8 @@ def train(config: DictConfig) -> Path:
     last = folder / LAST
     header = data.header() if hasattr(data, "header") else {}
     if config.init_from and not last.is_file():
-        initialise(task, config.init_from, header)
+        start = config.init_from
+        initialise(task, [start] if isinstance(start, str) else list(start), header)
     trainer = build_trainer(config, folder)
     if not config.export_only:
         if last.is_file():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -135,6 +135,41 @@ def read(path: str | Path) -> Checkpoint:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return Checkpoint(path, header["kind"], header["config"], mel, header["extra"], tensors)
+
+
+def read_mean(paths: Sequence[str | Path]) -> Checkpoint:
+    """The mean of the weights of checkpoints that grew out of the same one; its header is the first one's.
+
+    Fine-tuned in different ways, each is good at something; their mean is nearly as good at both (Wortsman et al. 2022,
+    arXiv:2203.05482).
+
+    Raises: ValueError: no path, or checkpoints of another kind, configuration, mel, vocabulary or symbols; what `read`
+        raises.
+    """
+    if not paths:
+        raise ValueError("no checkpoint to take the mean of")
+    first, *others = map(read, paths)
+    for other in others:
+        theirs = _likeness(other)
+        if different := [part for part, value in _likeness(first).items() if theirs[part] != value]:
+            raise ValueError(
+                f"{other.path} and {first.path} differ in {', '.join(different)}; their weights have no mean"
+            )
+    if not others:
+        return first
+
+    def mean(name: str, tensor: Tensor) -> Tensor:
+        total = tensor.double() + sum(other.tensors[name].double() for other in others)
+        return (total / len(paths)).to(tensor.dtype)
+
+    return first._replace(tensors={name: mean(name, tensor) for name, tensor in first.tensors.items()})
+
+
+def _likeness(saved: Checkpoint) -> dict[str, Any]:
+    """What two checkpoints must have in common for their weights to have a mean."""
+    shapes = {name: tensor.shape for name, tensor in saved.tensors.items()}
+    learned = {part: saved.extra.get(part) for part in ("tokens", "symbols")}
+    return {"kind": saved.kind, "config": saved.config, "mel": saved.mel, "tensors": shapes, **learned}
 
 
 def restore(module: nn.Module, checkpoint: Checkpoint) -> None:

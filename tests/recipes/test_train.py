@@ -46,6 +46,12 @@ def test_a_run_starts_from_given_weights(compose, tmp_path):
     second = tensors(train(config))
     for name, value in tensors(first).items():
         torch.testing.assert_close(second[name], value)
+    third = train(compose("aligner", *SHORT, "name=third", "trainer.max_steps=2", "task.max_steps=2", "task.lr=0.01"))
+    mean = train(
+        compose("aligner", *SHORT, "name=mean", "trainer.max_steps=2", f"init_from=[{first},{third}]", "task.lr=0")
+    )
+    for name, value in tensors(mean).items():
+        torch.testing.assert_close(value, (tensors(first)[name] + tensors(third)[name]) / 2)
 
 
 def test_weights_of_another_kind_are_refused(compose, tmp_path):

@@ -99,6 +99,31 @@ def test_build_imports_by_kind(file, monkeypatch):
         checkpoint.build(checkpoint.read(path), CLASSES)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_the_mean_of_one_two_and_three(file, tmp_path, half):
+    path, model = file
+    others = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for other in others:
+        checkpoint.save(other, Tiny(), half=half, extra={"symbols": 1})
+    assert all(torch.equal(t, model.state_dict()[name]) for name, t in checkpoint.read_mean([path]).tensors.items())
+    for paths in ([path, others[0]], [path, *others]):
+        found = checkpoint.read_mean(paths)
+        assert found.extra == {"symbols": 1} and found.tensors["steps"] == 7
+        for name in ("a.weight", "b.bias"):
+            expected = sum(checkpoint.read(one).tensors[name].double() for one in paths) / len(paths)
+            torch.testing.assert_close(found.tensors[name].double(), expected, rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        checkpoint.read_mean([])
+
+
+def test_checkpoints_that_differ_have_no_mean(file, tmp_path):
+    path, _ = file
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(other, Tiny(width=5), extra={"symbols": 2})
+    with pytest.raises(ValueError, match="other.safetensors and .*tiny.safetensors differ in config, tensors, symbols"):
+        checkpoint.read_mean([path, other])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
