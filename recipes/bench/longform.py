@@ -32,6 +32,7 @@ from melstate.asr.speaker_scoring import (
     tcp_word_errors,
 )
 from melstate.recipes.bench.longform_systems import SYSTEMS, Word
+from melstate.recipes.bench.table import environment
 from melstate.recipes.data.conversations import (
     RATE,
     Conversation,
@@ -43,7 +44,6 @@ from melstate.recipes.data.conversations import (
     words_in_pauses,
     write_audio,
 )
-from melstate.recipes.evaluate_recognizer import installed
 
 MANIFESTS = Path(__file__).parent / "conversations"
 PLANNED = {1: 8, 10: 2, 60: 1, 240: 1}  # minutes → conversations
@@ -206,6 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cache", default="runs/waveforms", help="folder for decoded clips")
     add("--threads", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write everything measured")
+    add(
+        "--add",
+        type=Path,
+        metavar="FILE",
+        help="an earlier --json of other systems, to show and write as well",
+    )
     add("--plot", type=Path, metavar="FILE", help="draw WER over length")
     add("--plan", type=Path, metavar="FOLDER", help="only draw the conversations, into this folder")
     args = parser.parse_args(argv)
@@ -222,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.model:
         parser.error("--model is needed")
+    earlier = json.loads(args.add.read_text("utf-8")) if args.add else {"about": [], "rows": []}
     measured: dict[tuple[int, str], Measured] = {}
     for minutes, manifest in chosen:
         conversation = Conversation.load(manifest)
@@ -239,17 +246,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 row = measured.setdefault((minutes, system), Measured(system, minutes))
                 row.add(reference, heard, conversation, ran)
                 print(f"{manifest.stem} {system}: {row.words}", file=sys.stderr)
-    rows = [row.summary() for row in measured.values()]
+    order = list(SYSTEMS)
+    rows = sorted(
+        earlier["rows"] + [row.summary() for row in measured.values()],
+        key=lambda row: (row["minutes"], order.index(row["system"])),
+    )
     print(table(rows))
     if args.json:
-        about = {
-            "command": "python -m melstate.recipes.bench.longform "
-            + shlex.join(sys.argv[1:] if argv is None else argv),
-            "threads": args.threads,
-            "versions": {name: installed(name) for name in ("melstate", "torch", "numpy")},
-        }
+        command = "python -m melstate.recipes.bench.longform "
+        command += shlex.join(sys.argv[1:] if argv is None else argv)
+        about = environment("cpu") | {"threads": args.threads, "command": command}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", "utf-8")
+        args.json.write_text(json.dumps({"about": [*earlier["about"], about], "rows": rows}, indent=1) + "\n", "utf-8")
     if args.plot:
         plot(rows, args.plot)
     return 0

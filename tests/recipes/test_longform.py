@@ -175,6 +175,10 @@ def test_the_benchmark_end_to_end(model, tmp_path):
     assert longform.main([*args, "--json", str(tmp_path / "r.json")]) == 0
     (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert row["words"] > 500 and row["peak_mebibytes"] > 100
+    args[args.index("ctc")] = "oracle-ctc"
+    assert longform.main([*args, "--add", str(tmp_path / "r.json"), "--json", str(tmp_path / "both.json")]) == 0
+    both = json.loads((tmp_path / "both.json").read_text())
+    assert len(both["about"]) == 2 and [row["system"] for row in both["rows"]] == ["oracle-ctc", "ctc"]
 
 
 @pytest.mark.slow
