@@ -50,6 +50,8 @@ class Augmentation:
         knock_chance, knock_ratio: knocks and clicks, dB of the loudest over the mean of speech. Where they may be, half
             of the rows of noise have them too, some in perfect silence.
         silence_chance: rows of noise alone.
+        late_chance, late: clips that begin too late and end too early, as recorders that wait for a level make them:
+            seconds missing at each end at most, and never more than a quarter of the clip.
         tight_chance: batches whose rows begin and end with speech, as clips cut at their words' edges do.
     """
 
@@ -69,6 +71,8 @@ class Augmentation:
     knock_chance: float = 0.0
     knock_ratio: tuple[float, float] = (-10.0, 15.0)
     silence_chance: float = 0.01
+    late_chance: float = 0.0
+    late: float = 0.12
     tight_chance: float = 0.0
 
     def voice(self, rng: np.random.Generator, bands: int) -> Voice:
@@ -210,7 +214,12 @@ class SpeechRows:
                     spoken += [speaker_token(order.index(last)), END]
             whole = len(clips) == 1 and rng.random() < 0.3
             audio = clip.waveform.audio if whole else clip.waveform.speech
-            parts.append(at_level(audio.astype(np.float32) / 32768.0, loudness + rng.normal(0, 2)))
+            audio = at_level(audio.astype(np.float32) / 32768.0, loudness + rng.normal(0, 2))
+            if options.late_chance and rng.random() < options.late_chance:
+                most = min(options.late * rate, len(audio) / 4)
+                first, last = (int(most * share) for share in rng.random(2))
+                audio = audio[first : len(audio) - last]
+            parts.append(audio)
             if clip.speaker not in order:
                 order.append(clip.speaker)
             tokens += clip.tokens

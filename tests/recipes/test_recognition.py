@@ -87,18 +87,28 @@ def test_noise_rows_say_nothing(data, knock_chance):
     assert batch.spoken.tolist() == [[END]] * len(batch.texts)
 
 
+LEVEL_ONLY = Augmentation(1.0, 1.0, (-26.0, 0.0), 0.0, babble_chance=0, room_chance=0, band_chance=0, silence_chance=0)
+
+
 def test_knocks_are_as_loud_beside_speech_as_asked(data):
-    plain = Augmentation(
-        1.0, 1.0, (-26.0, 0.0), 0.0, babble_chance=0.0, room_chance=0.0, band_chance=0.0, silence_chance=0
-    )
-    quiet = replace(data.source(), augmentation=plain)
-    knocked = replace(data.source(), augmentation=replace(plain, knock_chance=1.0, knock_ratio=(20.0, 20.0)))
-    picks = [0]
+    quiet = replace(data.source(), augmentation=LEVEL_ONLY)
+    knocked = replace(data.source(), augmentation=replace(LEVEL_ONLY, knock_chance=1.0, knock_ratio=(20.0, 20.0)))
     for seed in range(3):
-        before, after = (rows.row(np.random.default_rng(seed), picks, 4.0) for rows in (quiet, knocked))
+        before, after = (rows.row(np.random.default_rng(seed), [0], 4.0) for rows in (quiet, knocked))
         assert after.text == before.text and len(after.audio) == len(before.audio)
         loudest = np.abs(after.audio - before.audio).max() / level(before.audio) ** 0.5
-        assert 10 ** (0 / 20) < loudest < 10 ** (28 / 20)
+        assert 1.0 < loudest < 25.0  # single knocks are up to 20 dB below the loudest that there may be
+
+
+def test_late_clips_lack_their_edges_and_no_more_than_asked(data):
+    whole = replace(data.source(), augmentation=LEVEL_ONLY)
+    late = replace(data.source(), augmentation=replace(LEVEL_ONLY, late_chance=1.0, late=0.1))
+    lost = []
+    for seed in range(20):
+        before, after = (rows.row(np.random.default_rng(seed), [0], 0.0) for rows in (whole, late))
+        assert after.text == before.text
+        lost.append((len(before.audio) - len(after.audio)) / 16000)
+    assert max(lost) <= 0.2 and max(lost) > 0.1 and len(set(lost)) > 10
 
 
 def test_joined_rows_end_utterances_at_pauses(data):
