@@ -47,8 +47,8 @@ class Augmentation:
         room_chance, room_seconds: reverberation time.
         band_chance, band: Hz, where the band may end.
         tone_chance, tone: another microphone, dB up or down at most; see random_tone.
-        knock_chance, knock_ratio: knocks and clicks, dB of the loudest over the mean of speech. Where they may be, half
-            of the rows of noise have them too, some in perfect silence.
+        knock_chance, knock_ratio: knocks and clicks, dB of the loudest over the mean of speech. Where they may be,
+            three of four rows of noise have them too, some in perfect silence.
         silence_chance: rows of noise alone.
         late_chance, late: clips that begin too late and end too early, as recorders that wait for a level make them:
             seconds missing at each end at most, and never more than a quarter of the clip.
@@ -238,8 +238,8 @@ class SpeechRows:
     def _nothing(self, rng: np.random.Generator, samples: int) -> np.ndarray:
         """What microphones hear where nobody speaks."""
         audio = coloured_noise(rng, samples, rng.uniform(0, 2)) * 10 ** (rng.uniform(-70, -25) / 20)
-        if self.augmentation.knock_chance and rng.random() < 0.5:
-            audio = audio * (rng.random() < 0.5)
+        if self.augmentation.knock_chance and rng.random() < 0.75:
+            audio = audio * (rng.random() < 0.75)
             sounds = knocks(rng, samples, rng.uniform(0.5, 6), self.mel.sample_rate)
             audio = audio + sounds * 10 ** (rng.uniform(-50, -3) / 20)
         return audio.astype(np.float32)
