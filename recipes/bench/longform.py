@@ -206,12 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cache", default="runs/waveforms", help="folder for decoded clips")
     add("--threads", type=int, default=1)
     add("--json", type=Path, metavar="FILE", help="write everything measured")
-    add(
-        "--add",
-        type=Path,
-        metavar="FILE",
-        help="an earlier --json of other systems, to show and write as well",
-    )
+    add("--add", type=Path, metavar="FILE", help="an earlier --json of other systems, to show and write as well")
     add("--plot", type=Path, metavar="FILE", help="draw WER over length")
     add("--plan", type=Path, metavar="FOLDER", help="only draw the conversations, into this folder")
     args = parser.parse_args(argv)

@@ -217,8 +217,8 @@ class SpeechRows:
             audio = at_level(audio.astype(np.float32) / 32768.0, loudness + rng.normal(0, 2))
             if options.late_chance and rng.random() < options.late_chance:
                 most = min(options.late * rate, len(audio) / 4)
-                first, last = (int(most * share) for share in rng.random(2))
-                audio = audio[first : len(audio) - last]
+                head, tail = (int(most * share) for share in rng.random(2))
+                audio = audio[head : len(audio) - tail]
             parts.append(audio)
             if clip.speaker not in order:
                 order.append(clip.speaker)
