@@ -5,7 +5,7 @@
 Every system reads the audio from its file. `product` is `Recognizer.listen` on the whole file by the recogniser's own
 method, `striding` by method "striding", `product-oracle` the first on each turn. The others use the bare model: `ctc`
 its best CTC path as it streams, `oracle-ctc` that on each turn; `oracle` greedy attention on each turn, `chunks` on
-30 s at a time with 5 s of overlap, `full` on the whole memory at once.
+30 s at a time with 5 s of overlap, `chunks-10` on 10 s with 2 s, `full` on the whole memory at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from melstate.asr.tokens import BLANK, END, FIRST_PIECE
 from melstate.recipes.recognizers import read_model, read_recognizer
 
 BLOCK = 4.0  # seconds read at a time
-CHUNK, OVERLAP = 30.0, 5.0  # seconds
 
 
 class Word(NamedTuple):
@@ -156,22 +155,22 @@ def oracle(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
         yield from bare.words(attention_path(bare, bare.memory(read_audio(audio, bare.rate, start, end))), start)
 
 
-def chunks(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
+def chunks(seconds: float, overlap: float, model: str, audio: Path, segments: Segments) -> Iterator[Word]:
     """Of the words in an overlap, the first half is the earlier chunk's, the second the later one's."""
     bare, start = Bare(model), 0.0
     while True:
-        samples = read_audio(audio, bare.rate, start, start + CHUNK)
+        samples = read_audio(audio, bare.rate, start, start + seconds)
         if not len(samples):
             return
-        last = len(samples) < round(CHUNK * bare.rate)
-        low, high = start + (OVERLAP / 2 if start else 0.0), start + CHUNK - OVERLAP / 2
+        last = len(samples) < round(seconds * bare.rate)
+        low, high = start + (overlap / 2 if start else 0.0), start + seconds - overlap / 2
         for word in bare.words(attention_path(bare, bare.memory(samples)), start):
             middle = (word.start + word.end) / 2
             if middle >= low and (last or middle < high):
                 yield word
         if last:
             return
-        start += CHUNK - OVERLAP
+        start += seconds - overlap
 
 
 def full(model: str, audio: Path, segments: Segments) -> Iterator[Word]:
@@ -200,7 +199,8 @@ SYSTEMS: dict[str, Callable[[str, Path, Segments], Iterator[Word]]] = {
     "product-oracle": product_oracle,
     "oracle": oracle,
     "oracle-ctc": oracle_ctc,
-    "chunks": chunks,
+    "chunks": partial(chunks, 30.0, 5.0),
+    "chunks-10": partial(chunks, 10.0, 2.0),
     "full": full,
     "ctc": ctc,
     "striding": partial(listened, "striding"),

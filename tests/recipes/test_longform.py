@@ -113,7 +113,7 @@ def test_overlapping_chunks_are_merged_in_the_middle(model, audio, monkeypatch):
         return [(token, frame) for token, frame in ticks if frame < memory.shape[1]]
 
     monkeypatch.setattr(longform_systems, "attention_path", every_second)
-    starts = [word.start for word in chunks(str(model), audio, [])]
+    starts = [word.start for word in chunks(30.0, 5.0, str(model), audio, [])]
     assert starts == pytest.approx(list(range(0, 40, 2)), abs=1.01)
     assert len(starts) == len(set(starts))
 
