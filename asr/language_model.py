@@ -20,6 +20,7 @@ DISCOUNT = 0.75
 EDGE = 0  # the symbol before a sequence starts, and the one that ends it
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 MOST_MISSING = 1e-7  # floor of a word's spelling probability
+MOST_KEPT = 20_000  # scores at hand, some 10 MB: hours of speech must not take more memory than minutes
 
 
 class NGram:
@@ -143,7 +144,7 @@ class LanguageModel:
         key = history, word
         found = self._scored.get(key)
         if found is None:
-            if len(self._scored) > 200_000:
+            if len(self._scored) >= MOST_KEPT:
                 self._scored.clear()
             found = self._scored[key] = self._score(history, word)
         return found
@@ -183,7 +184,7 @@ class LanguageModel:
     def spelling(self, word: str) -> float:
         """The probability of a word by its letters."""
         if word not in self._spelled:
-            if len(self._spelled) > 100_000:
+            if len(self._spelled) >= MOST_KEPT:
                 self._spelled.clear()
             probability, history = 1.0, (EDGE,) * (self.letters.order - 1)
             for letter in (*_letters(word), EDGE):

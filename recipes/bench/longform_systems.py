@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ from melstate.asr.decoder import Decoder
 from melstate.asr.encoder import FACTOR
 from melstate.asr.features import log_mel
 from melstate.asr.tokens import BLANK, END, FIRST_PIECE
+from melstate.recipes.bench.table import peak_bytes
 from melstate.recipes.recognizers import read_model, read_recognizer
 
 BLOCK = 4.0  # seconds read at a time
@@ -221,8 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started, worked = time.perf_counter(), time.process_time()
     heard = list(SYSTEMS[args.system](args.model, args.audio, segments))
     taken = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    args.words.write_text(json.dumps({"words": heard, "peak_bytes": peak} | taken))
+    args.words.write_text(json.dumps({"words": heard, "peak_bytes": peak_bytes()} | taken))
     return 0
 
 

@@ -37,6 +37,20 @@ def _load() -> float | None:
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has held.
+
+    On Linux not `ru_maxrss`, which starts with what the process that started this one held.
+    """
+    import resource
+    import sys
+
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/status") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def timings(run: Callable[[], object], *, device: str, repeats: int, graph: bool = False) -> dict[str, float]:
     """Milliseconds of `run` after a warm-up: median and minimum by the wall clock, and median CPU time on a CPU.
 
