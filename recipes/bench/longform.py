@@ -162,14 +162,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         f"{'tcp 5s':>6} {'.5s':>6} {'MWDE':>6} {'w/min':>5} {'RTF':>6} {'CPU':>6} {'MiB':>6}"
     ]
     for row in rows:
-        wer, pause = row["wer"], row["words_per_minute_of_pause"]
+        wer, pause, peak = row["wer"], row["words_per_minute_of_pause"], row["peak_mebibytes"]
         interval = f"{wer['low']:.1%} – {wer['high']:.1%}"
         counts = " ".join(f"{row[key]:5d}" for key in ("substitutions", "deletions", "insertions"))
         tcp = " ".join(f"{percent(row['tcpwer'].get(f'{collar:g} s')):>6}" for collar in COLLARS)
         lines.append(
             f"{row['minutes']:4d} {row['system']:14} {percent(wer['value']):>6}  {interval:17} {counts} "
             f"{percent(row['cpwer']):>6} {tcp} {percent(row['mwde']):>6} {'' if pause is None else f'{pause:.2f}':>5} "
-            f"{row['real_time_factor']:6.3f} {row['cpu_factor']:6.3f} {row['peak_mebibytes']:6.0f}"
+            f"{row['real_time_factor']:6.3f} {row['cpu_factor']:6.3f} {'' if peak is None else f'{peak:.0f}':>6}"
         )
     return "\n".join(lines)
 
