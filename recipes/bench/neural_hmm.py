@@ -17,7 +17,6 @@ this process.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melstate.kernels.memory import keep_freed_memory
-from melstate.recipes.bench.table import environment, table, timings
+from melstate.recipes.bench.table import environment, peak_bytes, table, timings
 
 RESULT = Path(__file__).parent / "results" / "neural_hmm_cpu.json"
 LENGTHS = (1, 2, 3, 4)  # clips joined
@@ -120,7 +119,7 @@ def _layers(sizes: Sequence[tuple[int, int, bool]], last: bool) -> nn.ModuleDict
 
 def resident() -> float:
     """MB that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return peak_bytes() / 1e6
 
 
 def measure(config: Any, which: str) -> dict[str, Any]:

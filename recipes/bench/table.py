@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -42,12 +43,11 @@ def peak_bytes() -> int:
 
     On Linux not `ru_maxrss`, which starts with what the process that started this one held.
     """
-    import resource
-    import sys
-
     if sys.platform.startswith("linux"):
         with open("/proc/self/status") as lines:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    import resource  # Unix alone has it
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

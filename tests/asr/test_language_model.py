@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melstate.asr import language_model
 from melstate.asr.backoff import END, BackoffModel, encode
 from melstate.asr.language_model import EDGE, LanguageModel, NGram
 from melstate.asr.lexicon import Lexicon
@@ -39,6 +40,18 @@ def test_seen_sequences_are_likelier():
 def test_further_spellings_make_their_like_likelier():
     plain, taught = (LanguageModel.train(TEXTS, spellings=words) for words in ([], ["zebra", "zebu", "zest"]))
     assert taught.spelling("zebras") > plain.spelling("zebras")
+
+
+def test_what_is_kept_at_hand_is_bounded_and_changes_nothing(monkeypatch):
+    words = [f"{a}{b}" for a in "bcdfg" for b in "aeiou"]
+    free = LanguageModel.train(TEXTS)
+    expected = [free.score(free.start, word) for word in words]
+    monkeypatch.setattr(language_model, "MOST_KEPT", 4)
+    model = LanguageModel.train(TEXTS)
+    for word, score in zip(words, expected, strict=True):
+        assert model.score(model.start, word) == score
+        assert len(model._scored) <= 4 and len(model._spelled) <= 4
+    assert len(free._scored) == len(words)
 
 
 def test_it_comes_back_from_its_file(tmp_path):
