@@ -48,7 +48,8 @@ class LitRecognizer(LitModule):
         self.errors: dict[str, WordErrors] = {}
 
     def fit_statistics(self, clips: Sequence[Clip]) -> None:
-        """Normalise by the training clips; called once, before the first step."""
+        """Normalise by the training clips, those that are heard; called once, before the first step."""
+        clips = [clip for clip in clips if clip.weight > 0]
         step = max(1, len(clips) // STATISTICS_CLIPS)
         mels = [
             perturbed_log_mel(torch.from_numpy(clip.waveform.speech / 32768.0).float(), self.model.mel)

@@ -28,6 +28,12 @@ def pieces(audio, sizes):
         start += size
 
 
+def same(segments, others):
+    """Whether they say the same at the same times, as surely up to float32's rounding."""
+    words = [[w.to_dict() | {"probability": pytest.approx(w.probability, abs=1e-3)} for w in s.words] for s in segments]
+    return words == [[w.to_dict() | {"probability": w.probability} for w in s.words] for s in others]
+
+
 def test_words_and_times_are_those_spoken(recognizer, speak):
     audio, spoken = speak(WORDS)
     heard = recognizer.transcribe(audio, sample_rate=16000)
@@ -51,10 +57,7 @@ def test_any_split_gives_the_same_segments(recognizer, speak, size):
         segments += listener.feed(piece)
         partials.append(listener.partial)
     segments += listener.finish()
-    assert [s.text for s in segments] == [s.text for s in whole.segments]
-    for one, other in zip([w for s in segments for w in s.words], whole.words, strict=True):
-        assert (one.start, one.end) == (other.start, other.end)
-        assert one.probability == pytest.approx(other.probability, abs=1e-3)
+    assert same(segments, whole.segments)
     if size < 10**4:
         assert "c b b" in " | ".join(partials)
     assert listener.finish() == [] and listener.partial == ""
@@ -94,7 +97,7 @@ def test_edges_change_no_clock(recognizer, speak, before, after):
         assert 0 <= word.start < word.end <= heard.seconds
     listener = edged.listener(16000)
     parts = [s for piece in pieces(audio, iter(lambda: 777, None)) for s in listener.feed(piece)] + listener.finish()
-    assert [s.to_dict() for s in parts] == [s.to_dict() for s in heard.segments]
+    assert same(parts, heard.segments)
     with pytest.raises(ValueError, match="edge"):
         replace(edged.decoding, edge=-0.1)
 
