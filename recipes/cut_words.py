@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from melstate.recipes.data.clips import Clip
+from melstate.recipes.data.corpus import write_ljspeech
 from melstate.recipes.export_recognizer import run_data
 from melstate.recipes.synthetic_speech import texts_of
-from melstate.vocoders import wav
-from melstate.vocoders.checkpoint import write_atomic
 
 SHORTEST, LONGEST = 0.12, 1.5  # seconds; alignment failed where a word seems to take less or more
 
@@ -62,18 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.run}: it is not known where its clips' words are; give a run with data.alignments, such as "
                 "one of experiment=recognizer_shifted"
             )
-        (args.output / "wavs").mkdir(parents=True, exist_ok=True)
-        rows, seconds, rate = list[str](), 0.0, data.mel.sample_rate
-        for name, clip in single_words(data.train, words, rate, args.most):
-            speech = clip.waveform.speech
-            wav.write(args.output / "wavs" / f"{name}.flac", speech.astype(np.float32) / 32768, rate)
-            rows.append(f"{name}|{clip.text}|{clip.text}")
-            seconds += len(speech) / rate
-        write_atomic(args.output / "metadata.csv", ("\n".join(rows) + "\n" * bool(rows)).encode())
+        rate = data.mel.sample_rate
+        clips = (
+            (name, clip.text, clip.waveform.speech.astype(np.float32) / 32768, rate)
+            for name, clip in single_words(data.train, words, rate, args.most)
+        )
+        count, seconds = write_ljspeech(args.output, clips)
     except (ValueError, OSError) as error:
         print(f"cut-words: {error}", file=sys.stderr)
         return 1
-    print(f"{args.output}: {len(rows)} clips of {len(words)} words, {seconds / 60:.1f} minutes")
+    print(f"{args.output}: {count} clips of {len(words)} words, {seconds / 60:.1f} minutes")
     return 0
 
 

@@ -23,9 +23,9 @@ from rich.progress import track
 
 from melstate.asr.backoff import END, BackoffModel
 from melstate.asr.tokens import normalize_transcript
+from melstate.recipes.data.corpus import write_ljspeech
 from melstate.recipes.prune_ngrams import read_ngrams
 from melstate.vocoders import wav
-from melstate.vocoders.checkpoint import write_atomic
 
 Speaker = Callable[[str, np.random.Generator], tuple[np.ndarray, int]]
 SHORTEST, LONGEST = 3, 16  # words
@@ -133,15 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--full-stops", action="store_true", help="end every sentence in one, as the texts that a voice learns from do")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    rng, seconds, rows = np.random.default_rng(args.seed), 0.0, list[str]()
+    rng = np.random.default_rng(args.seed)
     try:
         model = read_ngrams(args.english) if args.english else None
         texts = texts_of(args.texts) if args.texts else []
         turns = list(speakers(args.voices, args.engines, args.espeak_voices).items())
         if not turns:
             raise ValueError("nobody speaks; name --voices or --engines")
-        (args.output / "wavs").mkdir(parents=True, exist_ok=True)
-        for number in track(range(args.sentences), "speaking", console=Console(stderr=True)):
+
+        def clip(number: int) -> tuple[str, str, np.ndarray, int]:
             name, speak = turns[number % len(turns)]
             text = random_sentence(model, rng) if model else texts[number // len(turns) % len(texts)]
             text += "." * args.full_stops
@@ -149,14 +149,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.rate:
                 samples, rate = wav.resample(samples, rate, args.rate), args.rate
             peak = max(float(np.abs(samples).max(initial=0.0)), 1e-9)
-            wav.write(args.output / "wavs" / f"{name}-{number:05d}.flac", 0.5 * samples / peak, rate)
-            rows.append(f"{name}-{number:05d}|{text}|{text}")
-            seconds += len(samples) / rate
-        write_atomic(args.output / "metadata.csv", ("\n".join(rows) + "\n").encode())
+            return f"{name}-{number:05d}", text, 0.5 * samples / peak, rate
+
+        numbers = track(range(args.sentences), "speaking", console=Console(stderr=True))
+        count, seconds = write_ljspeech(args.output, map(clip, numbers))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"synthetic-speech: {error}", file=sys.stderr)
         return 1
-    print(f"{args.output}: {len(rows)} sentences of {len(turns)} speakers, {seconds / 60:.0f} minutes")
+    print(f"{args.output}: {count} sentences of {len(turns)} speakers, {seconds / 60:.0f} minutes")
     return 0
 
 

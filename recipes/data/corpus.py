@@ -1,10 +1,16 @@
-"""Read a folder of clips in LJSpeech's layout: metadata.csv beside wavs/, one `id|text|normalised text` a line."""
+"""A folder of clips in LJSpeech's layout: metadata.csv beside wavs/, one `id|text|normalised text` a line."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+
+import numpy as np
+
+from melstate.vocoders import wav
+from melstate.vocoders.checkpoint import write_atomic
 
 SUFFIXES = (".wav", ".flac")
 
@@ -77,3 +83,19 @@ def read_ljspeech(folder: str | Path, speaker: str | None = None) -> Corpus:
     if not utterances:
         raise ValueError(f"{metadata}: no usable row; {'; '.join(problems[:3]) or 'the file is empty'}")
     return Corpus(tuple(utterances), tuple(problems))
+
+
+def write_ljspeech(folder: str | Path, clips: Iterable[tuple[str, str, np.ndarray, int]]) -> tuple[int, float]:
+    """Write clips (id, text, samples in [-1, 1], Hz) as flac, and what is said in them once all are there.
+
+    Returns: how many clips, and their seconds. Raises: OSError.
+    """
+    folder = Path(folder)
+    (folder / "wavs").mkdir(parents=True, exist_ok=True)
+    rows, seconds = list[str](), 0.0
+    for name, text, samples, rate in clips:
+        wav.write(folder / "wavs" / f"{name}.flac", samples, rate)
+        rows.append(f"{name}|{text}|{text}\n")
+        seconds += len(samples) / rate
+    write_atomic(folder / "metadata.csv", "".join(rows).encode())
+    return len(rows), seconds
