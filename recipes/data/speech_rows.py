@@ -21,7 +21,6 @@ from melstate.recipes.data.clips import Clip
 from melstate.recipes.data.steps import generator
 from melstate.vocoders.mel import MelConfig
 
-EDGES = 0.4  # seconds of silence around what is said in a row, at both ends together, about
 SPREAD = 20  # clips of one length to choose from, at least
 KEPT = 0.5  # seconds of a clip that are left when words are cut off, at least
 
@@ -52,6 +51,7 @@ class Augmentation:
         silence_chance: rows of noise alone.
         late_chance, late: clips that begin too late and end too early, as recorders that wait for a level make them:
             seconds missing at each end at most, and never more than a quarter of the clip.
+        edges: seconds of silence around what is said in a row, at both ends together, about (lowest, highest).
         tight_chance: batches whose rows begin and end with speech, as clips cut at their words' edges do.
     """
 
@@ -73,6 +73,7 @@ class Augmentation:
     silence_chance: float = 0.01
     late_chance: float = 0.0
     late: float = 0.12
+    edges: tuple[float, float] = (0.4, 0.4)
     tight_chance: float = 0.0
 
     def voice(self, rng: np.random.Generator, bands: int) -> Voice:
@@ -155,7 +156,8 @@ class SpeechRows:
         joined = rng.random() < self.joining.chance
         seconds = float(rng.uniform(*self.joining.seconds) if joined else rng.choice(self.seconds, p=self.lengths))
         count = int(np.clip(self.batch_seconds / max(seconds, 0.1), 1, self.most_rows))
-        edges = 0.0 if self.augmentation.tight_chance and rng.random() < self.augmentation.tight_chance else EDGES
+        tight = self.augmentation.tight_chance and rng.random() < self.augmentation.tight_chance
+        edges = 0.0 if tight else float(rng.uniform(*self.augmentation.edges))
         rows, mels = [], []
         for number in range(count):
             rng = np.random.default_rng([self.seed, index, number])

@@ -82,6 +82,20 @@ def test_tight_rows_leave_no_silence_around_speech(data):
     assert silent[0.0] > 0.25 and silent[1.0] < silent[0.0] - 0.2
 
 
+def test_rows_have_as_much_silence_around_them_as_asked(data):
+    floor, silent = np.log(data.mel.floor), {}
+    for edges in ((0.2, 0.2), (1.0, 1.0), (0.2, 1.0)):
+        source = replace(data.source(), joining=Joining(chance=0.0), augmentation=replace(PLAIN, edges=edges))
+        silent[edges] = [
+            (mel[:frames].amax(1) <= floor + 1e-3).sum().item() / 100  # seconds of a row
+            for batch in map(source.batch, range(12))
+            for mel, frames in zip(batch.mels, batch.mel_lengths, strict=True)
+        ]
+    least, most, drawn = silent.values()
+    assert np.mean(most) - np.mean(least) == pytest.approx(0.8, abs=0.1)
+    assert np.mean(least) + 0.1 < np.mean(drawn) < np.mean(most) - 0.1 and np.std(drawn) > np.std(least) + 0.1
+
+
 def test_every_training_clip_is_aligned(run, data):
     found = load_times(run / "words.npz")
     assert set(found) == {clip.waveform.recording.id for clip in data.train}
