@@ -3,9 +3,9 @@
     python -m melstate.recipes.evaluate_recognizer ../shared/data --model default --json results.json
     python -m melstate.recipes.evaluate_recognizer ../shared/data --held-out george=runs/no-george/model.safetensors …
 
-speechocean762's 25 development speakers, the digits' own test clips (known speakers, unknown clips), digits of speakers
-that a model was trained without (--held-out, once a speaker), and minutes of silence, noise and music. Word error rates
-come with 95 % intervals over speakers; pocketsphinx reads the same audio beside them.
+speechocean762's 25 development speakers, the digits' own test clips (known speakers, unknown clips), the same after 0
+to 0.8 s of silence, digits of speakers that a model was trained without (--held-out), and minutes of silence, noise
+and music. Word error rates come with 95 % intervals over speakers; pocketsphinx reads the same audio beside them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ from melstate.recipes.data.recordings import (
     read_digits,
     read_speechocean,
 )
-from melstate.recipes.recognizers import read_recognizer
+from melstate.recipes.recognizers import read_mean_recognizer, read_recognizer
 from melstate.vocoders import wav
+
+PAUSES = tuple(number / 10 for number in range(9))  # seconds; clip k comes after the (k mod 9)th
 
 Hear = Callable[[np.ndarray, int], str]  # samples, sample rate → text
 
@@ -76,13 +79,26 @@ class Heard:
         }
 
 
-def hear(name: str, recogniser: Hear, recordings: Sequence[Recording], into: Heard | None = None) -> Heard:
-    """Every recording through a recogniser; `into` goes on with what was heard before."""
+def hear(
+    name: str,
+    recogniser: Hear,
+    recordings: Sequence[Recording],
+    into: Heard | None = None,
+    pauses: Sequence[float] = (0.0,),
+) -> Heard:
+    """Every recording through a recogniser.
+
+    Args:
+        into: goes on with what was heard before.
+        pauses: seconds of silence before the first recording, the second and so on, again and again.
+    """
     from rich.progress import track
 
     heard = Heard(name) if into is None else into
-    for recording in track(recordings, description=name, disable=not sys.stderr.isatty()):
+    shown = track(recordings, description=name, disable=not sys.stderr.isatty())
+    for recording, pause in zip(shown, cycle(pauses), strict=False):
         samples, rate = wav.read(recording.path)
+        samples = np.concatenate([np.zeros((round(pause * rate), *samples.shape[1:]), samples.dtype), samples])
         started = time.perf_counter()
         text = normalize_transcript(recogniser(samples, rate))
         heard.working_seconds += time.perf_counter() - started
@@ -108,9 +124,12 @@ def invented(recogniser: Hear, kinds: Iterable[str], minutes: float, piece: floa
     return found
 
 
-def load(model: str) -> Hear:
-    """A recogniser of this project as a function."""
-    recogniser = read_recognizer(model)
+def load(*models: str, like: str | None = None) -> Hear:
+    """A recogniser of this project as a function; of several the mean of their weights; weights heard as `like` is."""
+    if like is None and len(models) == 1:
+        recogniser = read_recognizer(models[0])
+    else:
+        recogniser = read_mean_recognizer(models, read_recognizer(like) if like else None)
     return lambda samples, rate: recogniser.transcribe(samples, rate).text
 
 
@@ -160,8 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="SPEAKER=MODEL",
-        help="a model trained without this digit speaker",
+        help="a model trained without this digit speaker; of several for one speaker, the mean of their weights",
     )
+    add("--like", metavar="MODEL", help="held-out weights are heard with this recogniser's language model and search")
     add("--baseline", choices=("pocketsphinx", "none"), default="pocketsphinx")
     add("--limit", type=int, help="only the first N clips of each speaker")
     add("--minutes", type=float, default=10.0, help="of each sound without speech (default 10; 0 for none)")
@@ -172,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = [pair.partition("=") for pair in args.held_out]
     if not all(name and model for name, _, model in pairs):
         parser.error("--held-out takes SPEAKER=MODEL")
+    grouped: dict[str, list[str]] = {}
+    for name, _, model in pairs:
+        grouped.setdefault(name, []).append(model)
     if not args.model and not pairs:
         parser.error("nothing to evaluate: give --model or --held-out")
     import torch
@@ -181,9 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         dev = first(read_speechocean(Path(args.data) / "speechocean762", "dev").recordings, args.limit)
         digits = read_digits(Path(args.data) / "digits").recordings
         tested = first(partition(digits, is_digit_test)[1], args.limit)
-        own = {name: first(leave_speaker_out(digits, f"digits-{name}")[1], args.limit) for name, _, _ in pairs}
+        own = {name: first(leave_speaker_out(digits, f"digits-{name}")[1], args.limit) for name in grouped}
         recogniser = load(args.model) if args.model else None
-        others = {name: load(model) for name, _, model in pairs}
+        others = {name: load(*models, like=args.like) for name, models in grouped.items()}
     except (ValueError, OSError) as error:
         parser.error(str(error))
     systems: dict[str, dict[str, Heard]] = {"melstate": {}}
@@ -191,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if recogniser is not None:
         systems["melstate"]["speechocean762 dev"] = hear("speechocean762 dev", recogniser, dev)
         systems["melstate"]["digits test"] = hear("digits test", recogniser, tested)
+        systems["melstate"]["digits after silence"] = hear("digits after silence", recogniser, tested, pauses=PAUSES)
         if args.minutes:
             inventions["melstate"] = invented(recogniser, KINDS, args.minutes, None)
     for name, other in others.items():
@@ -204,12 +228,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if pairs:
             rows["digits left out"] = [recording for name in own for recording in own[name]]
         systems["pocketsphinx"] = {part: hear(f"pocketsphinx: {part}", reader.read, rows[part]) for part in rows}
+        if recogniser is not None:
+            systems["pocketsphinx"]["digits after silence"] = hear(
+                "pocketsphinx: digits after silence", reader.read, tested, pauses=PAUSES
+            )
         if recogniser is not None and args.minutes:
             inventions["pocketsphinx"] = invented(reader.read, KINDS, args.minutes, 10.0)
     about = {
         "command": "melstate evaluate-recognizer " + shlex.join(sys.argv[1:] if argv is None else argv),
         "model": args.model,
         "held_out": args.held_out,
+        "like": args.like,
         "minutes_of_each_sound": args.minutes,
         "threads": args.threads,
         "versions": {name: installed(name) for name in ("melstate", "torch", "numpy", "pocketsphinx")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from melstate.asr import package
@@ -51,3 +52,20 @@ def read_recognizer(model: str | Path, voices: str | Path | None = None) -> Reco
     built, tokens = read_model(path)
     parts = Parts(built, tokens, None, None if voices is None else SpeakerEncoder.load(voices))
     return Recognizer(parts, Manifest(path.parent.name, "en", "not stated", "weights of a training run", {}))
+
+
+def read_mean_recognizer(models: Sequence[str | Path], like: Recognizer | None = None) -> Recognizer:
+    """The mean of the weights of one or more.
+
+    Args:
+        like: hear as it does, with its language model, pronunciations and settings; None: plain CTC and attention.
+    Raises: ValueError: weights of another vocabulary than `like` has; what `read_model` raises.
+    """
+    built, tokens = read_model(*models)
+    if like is None:
+        return Recognizer(Parts(built, tokens), Manifest("mean", "en", "not stated", "weights of training runs", {}))
+    if tokens.to_dict() != like.parts.tokens.to_dict():
+        raise ValueError(
+            f"{models[0]}: its pieces of words are not those of '{like.manifest.name}', nor can be heard so"
+        )
+    return Recognizer(like.parts._replace(model=built, tokens=tokens), like.manifest, like.decoding)

@@ -48,7 +48,7 @@ def data(tmp_path):
 
 def hears(text, in_noise=""):
     """A recogniser that hears the same in everything read, and something else in 16 kHz sounds."""
-    return lambda model: lambda samples, rate: text if rate == 22050 else in_noise
+    return lambda *models, like=None: lambda samples, rate: text if rate == 22050 else in_noise
 
 
 def run(data, monkeypatch, load, *options):
@@ -81,7 +81,7 @@ def test_speakers_left_out_are_heard_by_their_own_model(data, monkeypatch):
     result = run(
         data,
         monkeypatch,
-        lambda model: lambda *_: words[model],
+        lambda *models, like=None: lambda *_: words[models[0]],
         "--held-out",
         "ann=model-a",
         "--held-out",
@@ -90,6 +90,32 @@ def test_speakers_left_out_are_heard_by_their_own_model(data, monkeypatch):
     left_out = result["sets"]["melstate"]["digits left out"]
     assert (left_out["clips"], left_out["substitutions"], left_out["words"]) == (3, 1, 3)
     assert list(result["sets"]["melstate"]) == ["digits left out"] and not result["words_per_minute"]
+
+
+def test_several_models_of_one_speaker_are_one_heard_as_another_is(data, monkeypatch):
+    loaded = []
+
+    def load(*models, like=None):
+        loaded.append((models, like))
+        return lambda *_: "one"
+
+    pairs = ("--held-out", "ann=a", "--held-out", "bo=b", "--held-out", "ann=c")
+    result = run(data, monkeypatch, load, *pairs, "--like", "default")
+    assert loaded == [(("a", "c"), "default"), (("b",), "default")]
+    assert result["sets"]["melstate"]["digits left out"]["clips"] == 3 and result["about"]["like"] == "default"
+
+
+def test_silence_comes_before_digits_of_one_set(data, monkeypatch):
+    lengths = []
+
+    def load(*_, **__):
+        return lambda samples, rate: lengths.append((len(samples) / rate, np.abs(samples[: rate // 10]).max())) or "one"
+
+    monkeypatch.setattr(evaluation, "PAUSES", (0.0, 0.5))
+    sets = run(data, monkeypatch, load, "--model", "x", "--minutes", "0")["sets"]["melstate"]
+    assert sets["digits after silence"]["clips"] == sets["digits test"]["clips"] == 2
+    (first, _), (second, _), (same, loud), (later, silent) = lengths[3:]
+    assert same == first and later == pytest.approx(second + 0.5) and loud > 0 and silent == 0
 
 
 def test_a_baseline_reads_the_same(data, monkeypatch):
@@ -109,8 +135,8 @@ def test_a_baseline_reads_the_same(data, monkeypatch):
     theirs, ours = result["sets"]["pocketsphinx"], result["sets"]["melstate"]
     for part in ours:
         assert theirs[part]["wer"] == ours[part]["wer"] and theirs[part]["clips"] == ours[part]["clips"] == 2
-    # Four clips, then half a minute of every sound in pieces of ten seconds.
-    assert read[4:] == [10.0] * 3 * len(KINDS)
+    # Two clips of each set, then half a minute of every sound in pieces of ten seconds.
+    assert read[6:] == [10.0] * 3 * len(KINDS)
     assert result["words_per_minute"]["pocketsphinx"]["music"] == 6
 
 

@@ -10,7 +10,7 @@ from melstate.asr.model import SpeechModel
 from melstate.asr.package import ModelError
 from melstate.asr.speaker_encoder import SpeakerEncoder
 from melstate.asr.tokens import Tokens
-from melstate.recipes.recognizers import read_model, read_recognizer
+from melstate.recipes.recognizers import read_mean_recognizer, read_model, read_recognizer
 from melstate.vocoders import checkpoint
 
 
@@ -41,6 +41,23 @@ def test_a_file_a_run_and_a_package_hold_one_model(run, tmp_path):
     packaged = read_recognizer(tmp_path / "package")
     assert same(packaged.parts.model, model) and packaged.can_tell_speakers
     assert same(read_model(tmp_path / "package")[0], model)
+
+
+def test_a_mean_is_heard_plainly_or_as_another_recogniser_hears(run, tmp_path):
+    model, tokens = read_model(run)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    checkpoint.save(tmp_path / "other.safetensors", model, extra={"tokens": tokens.to_dict()})
+    models = [run, tmp_path / "other.safetensors"]
+    like = read_recognizer(run, run / "speaker.safetensors")
+    for mean in (read_mean_recognizer(models), read_mean_recognizer(models, like)):
+        for name, parameter in mean.parts.model.named_parameters():
+            assert torch.allclose(parameter, like.parts.model.get_parameter(name) + 0.5, atol=1e-6)
+    assert mean.can_tell_speakers and mean.decoding == like.decoding
+    checkpoint.save(tmp_path / "strange.safetensors", model, extra={"tokens": read_model("default")[1].to_dict()})
+    with pytest.raises(ValueError, match="pieces"):
+        read_mean_recognizer([tmp_path / "strange.safetensors"], like)
 
 
 def test_it_transcribes_silence_as_nothing(run):
