@@ -42,6 +42,8 @@ class Augmentation:
         pitch: largest factor of pitch and formants, up or down. tempo: of tempo beyond that.
         level: dBFS, mean and deviation.
         noise_chance, noise_ratio: coloured noise, dB of speech over it (lowest, highest).
+        gated_chance: of that noise, how often it is in what is said alone and not in the silence around, as where clips
+            were cut out of noisy recordings.
         babble_chance, babble_ratio: other voices, likewise.
         room_chance, room_seconds: reverberation time.
         band_chance, band: Hz, where the band may end.
@@ -60,6 +62,7 @@ class Augmentation:
     level: tuple[float, float] = (-26.0, 6.0)
     noise_chance: float = 0.6
     noise_ratio: tuple[float, float] = (5.0, 35.0)
+    gated_chance: float = 0.0
     babble_chance: float = 0.1
     babble_ratio: tuple[float, float] = (10.0, 25.0)
     room_chance: float = 0.25
@@ -232,7 +235,7 @@ class SpeechRows:
         before = int(rng.integers(silence + 1))
         if begun or broken:
             before, silence = (0, 0 if broken else silence) if begun else (silence, silence)
-        audio = self._worsen(rng, np.pad(np.concatenate(parts), (before, silence - before)))
+        audio = self._worsen(rng, np.pad(np.concatenate(parts), (before, silence - before)), (before, silence - before))
         known = all(clip.phones or not clip.tokens for clip in clips)
         phones = [phone for clip in clips for phone in clip.phones] if known else []
         return Row(audio, tokens, phones, spoken, " ".join(clip.text for clip in clips))
@@ -263,13 +266,19 @@ class SpeechRows:
                 clips, broken = [*clips[:-1], clips[-1].before(int(rng.choice(places)))], True
         return clips, begun, broken
 
-    def _worsen(self, rng: np.random.Generator, audio: np.ndarray) -> np.ndarray:
+    def _worsen(self, rng: np.random.Generator, audio: np.ndarray, silent: tuple[int, int]) -> np.ndarray:
+        """The audio with rooms and noises; `silent` samples at its start and end are silence."""
         options, rate = self.augmentation, self.mel.sample_rate
         if rng.random() < options.room_chance:
             audio = reverberate(rng, audio, rng.uniform(*options.room_seconds), rng.uniform(0, 12), rate)
         if rng.random() < options.noise_chance:
             noise = coloured_noise(rng, len(audio), rng.uniform(0, 2))
-            audio = add_noise(audio, noise, rng.uniform(*options.noise_ratio))
+            noisy = add_noise(audio, noise, rng.uniform(*options.noise_ratio))
+            if options.gated_chance and rng.random() < options.gated_chance:
+                begin, end = silent[0], len(audio) - silent[1]
+                audio = np.concatenate([audio[:begin], noisy[begin:end], audio[end:]])
+            else:
+                audio = noisy
         if options.knock_chance and rng.random() < options.knock_chance:
             loudest = level(audio) ** 0.5 * 10 ** (rng.uniform(*options.knock_ratio) / 20)
             audio = audio + np.float32(loudest) * knocks(rng, len(audio), rng.uniform(0.5, 4), rate)

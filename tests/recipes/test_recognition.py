@@ -100,6 +100,21 @@ def test_knocks_are_as_loud_beside_speech_as_asked(data):
         assert 1.0 < loudest < 25.0  # single knocks are up to 20 dB below the loudest that there may be
 
 
+def test_gated_noise_is_where_speech_is_and_nowhere_else(data):
+    quiet = replace(data.source(), augmentation=LEVEL_ONLY)
+    noisy = replace(LEVEL_ONLY, noise_chance=1.0, noise_ratio=(10.0, 10.0))
+    steady, gated = (replace(data.source(), augmentation=replace(noisy, gated_chance=chance)) for chance in (1e-9, 1.0))
+    for seed in range(5):
+        before, over, inside = (
+            rows.row(np.random.default_rng(seed), [0], 4.0).audio for rows in (quiet, steady, gated)
+        )
+        said = np.flatnonzero(before)
+        clip = slice(said[0], said[-1] + 1)
+        assert not inside[: clip.start].any() and not inside[clip.stop :].any()
+        assert np.count_nonzero(over) > len(over) - 10  # the same noise is everywhere where it is not gated
+        assert np.array_equal(inside[clip], over[clip]) and np.abs(inside[clip] - before[clip]).max() > 0
+
+
 def test_late_clips_lack_their_edges_and_no_more_than_asked(data):
     whole = replace(data.source(), augmentation=LEVEL_ONLY)
     late = replace(data.source(), augmentation=replace(LEVEL_ONLY, late_chance=1.0, late=0.1))
