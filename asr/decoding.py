@@ -24,8 +24,8 @@ class Decoding:
         readings: how many are weighed.
         window: seconds that the striding decoder sees at once.
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
-        edge: seconds of near silence that are heard before the first sample and after the last: clips cut at their
-            words' edges sound unlike all that was learned from.
+        edge: seconds of near silence that are heard before the first sample and after the last, in very short
+            recordings of noise like theirs: clips cut at their words' edges sound unlike all that was learned from.
         quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
         sure: segments that `words` found by phones are noise if their words are less probable on average.
         agreed: segments of every method are noise if their pieces are less probable on average.

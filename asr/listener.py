@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melstate.asr.comfort_noise import PIECE, comfort_noise
 from melstate.asr.ctc import Aligned
 from melstate.asr.decoding import Decoding
 from melstate.asr.diarization import SpeakerTracker
@@ -30,7 +31,6 @@ from melstate.asr.tokens import BLANK, Tokens
 from melstate.asr.transcript import Segment, Word
 
 NEVER = -1e4  # log-probability that no sum makes a difference to
-EDGE_LEVEL = np.float32(1e-4)  # -80 dB: not the digital silence that rooms never have, and no sound either
 TRAIL = 0.12  # seconds that a word sounds on after the peak of its last piece, at most
 
 
@@ -93,8 +93,11 @@ class Listener(ABC):
         self.frame_seconds = FACTOR * parts.model.mel.hop / self.rate
         self._resampler = Resampler(sample_rate, self.rate)
         self._sample_rate, self._fed, self._finished = sample_rate, 0, False
-        edge = round(self.decoding.edge / self.frame_seconds) * FACTOR * parts.model.mel.hop
-        self._edge = EDGE_LEVEL * np.random.default_rng(0).standard_normal(edge, dtype=np.float32)
+        self._edge = round(self.decoding.edge / self.frame_seconds) * FACTOR * parts.model.mel.hop  # samples
+        # The beginning waits for what completes the first chunk: a recording that ends before is heard in noise like
+        # its own, as `comfort_noise` has it; in longer ones that costs words.
+        self._short = max(PIECE, parts.model.encoder.frames * parts.model.mel.hop - self._edge)
+        self._beginning: np.ndarray | None = np.zeros(0, np.float32)
         self._tail: Tensor | None = None
         self._encoder_state = None
         # the open segment: CTC and audio from frame `_first` on
@@ -138,9 +141,15 @@ class Listener(ABC):
         samples = mono(samples)
         if not len(samples):
             return []
-        edge = self._edge[: 0 if self._fed else None]
         self._fed += len(samples)
-        return self._placed(self._hear(np.concatenate([edge, self._resampler.feed(samples)]), final=False))
+        samples = self._resampler.feed(samples)
+        if self._beginning is not None:
+            samples = np.concatenate([self._beginning, samples])
+            if len(samples) < self._short:
+                self._beginning = samples
+                return []
+            self._beginning, samples = None, np.concatenate([comfort_noise(samples[:0], self._edge), samples])
+        return self._placed(self._hear(samples, final=False))
 
     def finish(self) -> list[Segment]:
         """The segments that were still open. Nothing can be fed after."""
@@ -149,7 +158,13 @@ class Listener(ABC):
         self._finished = True
         if not self._fed:
             return []
-        samples = np.concatenate([self._resampler.flush(), self._edge])
+        samples = self._resampler.flush()
+        if self._beginning is not None:
+            whole = np.concatenate([self._beginning, samples])
+            edge = comfort_noise(whole, self._edge)
+            samples = np.concatenate([edge, whole, edge])
+        else:
+            samples = np.concatenate([samples, comfort_noise(samples[:0], self._edge)])
         return self._placed(self._hear(samples, final=True) + self._rest())
 
     @torch.inference_mode()
@@ -209,7 +224,7 @@ class Listener(ABC):
 
     def _placed(self, segments: Sequence[Segment]) -> list[Segment]:
         """The segments by the clock of what was fed, which knows of no edges."""
-        edge, last = len(self._edge) / self.rate, self.seconds
+        edge, last = self._edge / self.rate, self.seconds
 
         def placed(word: Word) -> Word:
             start = min(max(0.0, word.start - edge), max(0.0, last - self.frame_seconds))
