@@ -49,9 +49,10 @@ def read_recognizer(model: str | Path, voices: str | Path | None = None) -> Reco
     path = weights(model)
     if (path.parent / package.MANIFEST).is_file() and path != Path(model):
         return Recognizer.load(model)
-    built, tokens = read_model(path)
-    parts = Parts(built, tokens, None, None if voices is None else SpeakerEncoder.load(voices))
-    return Recognizer(parts, Manifest(path.parent.name, "en", "not stated", "weights of a training run", {}))
+    plain = read_mean_recognizer([path])
+    if voices is None:
+        return plain
+    return Recognizer(plain.parts._replace(voices=SpeakerEncoder.load(voices)), plain.manifest)
 
 
 def read_mean_recognizer(models: Sequence[str | Path], like: Recognizer | None = None) -> Recognizer:
@@ -63,7 +64,8 @@ def read_mean_recognizer(models: Sequence[str | Path], like: Recognizer | None =
     """
     built, tokens = read_model(*models)
     if like is None:
-        return Recognizer(Parts(built, tokens), Manifest("mean", "en", "not stated", "weights of training runs", {}))
+        name = weights(models[0]).parent.name
+        return Recognizer(Parts(built, tokens), Manifest(name, "en", "not stated", "weights of a training run", {}))
     if tokens.to_dict() != like.parts.tokens.to_dict():
         raise ValueError(
             f"{models[0]}: its pieces of words are not those of '{like.manifest.name}', nor can be heard so"
