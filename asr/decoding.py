@@ -45,7 +45,7 @@ class Decoding:
     window: float = 16.0
     pause: float = 0.6
     longest: float = 20.0
-    edge: float = 0.3
+    edge: float = 0.2
     quiet: float = -8.5
     sure: float = 0.25
     agreed: float = 0.08
