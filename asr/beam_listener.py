@@ -90,10 +90,26 @@ class BeamListener(Listener):
         self._hypotheses = self.search.start()
         self._beamed = self._seen = 0  # frames of the segment that the beam, and the search for its end, have seen
         self._spoken, self._still = False, 0  # whether anything was said, and frames since
+        self._shown = (0, 0), ""  # partial words, and after how many frames they were read
 
     @property
     def partial(self) -> str:
-        return self.search.readings(self._hypotheses)[0].text if self._spoken else ""
+        """Words of the segment that is still open, with those of half a chunk that is not complete; they may change."""
+        if self._finished:
+            return ""
+        heard = self._first + self._seen, self._waiting
+        if self._shown[0] != heard:
+            self._shown = heard, self._read_ahead()
+        return self._shown[1]
+
+    def _read_ahead(self) -> str:
+        """The likeliest words so far, if what is said ended here."""
+        ahead, hypotheses, spoken = self._ahead(), self._hypotheses, self._spoken
+        if ahead is not None:
+            spoken |= bool((ahead.pieces[:, BLANK] <= math.log(0.5)).any())
+            layer = ahead.phones if self.search.layer == "phones" else ahead.pieces
+            hypotheses = self.search.advance(hypotheses, layer) if spoken else hypotheses
+        return self.search.readings(hypotheses)[0].text if spoken else ""
 
     @property
     def _layer(self) -> np.ndarray:

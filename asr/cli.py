@@ -140,7 +140,7 @@ def _one(args: argparse.Namespace, recognizer: Recognizer, name: str, out: IO[st
                 for segment in listener.feed(block):
                     progress.clear()
                     write(writer.segment(segment))
-                progress.show(listener.seconds, sound.seconds, listener.partial)
+                progress.show(listener.seconds, sound.seconds, listener.partial if args.stream else "")
             for segment in listener.finish():
                 progress.clear()
                 write(writer.segment(segment))

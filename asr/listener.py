@@ -20,7 +20,7 @@ from melstate.asr.comfort_noise import PIECE, comfort_noise
 from melstate.asr.ctc import Aligned
 from melstate.asr.decoding import Decoding
 from melstate.asr.diarization import SpeakerTracker
-from melstate.asr.encoder import FACTOR
+from melstate.asr.encoder import FACTOR, Memory
 from melstate.asr.features import log_mel
 from melstate.asr.language_model import LanguageModel
 from melstate.asr.model import SpeechModel
@@ -179,14 +179,39 @@ class Listener(ABC):
         frames = memory.values.shape[1]
         if not frames:
             return []
-        silent = self._silent(frames)
-        pieces, phones = model.token_log_probs(memory.values)[0].cpu().numpy(), np.zeros((frames, 0), np.float32)
+        return self._follow(self._heard(memory, self._silent(frames)))
+
+    def _heard(self, memory: Memory, silent: np.ndarray) -> Heard:
+        """What the memory says, frame by frame; nothing where it is silent."""
+        pieces = self.parts.model.token_log_probs(memory.values)[0].cpu().numpy()
+        phones = np.zeros((len(pieces), 0), np.float32)
         if self._phone_head is not None:
             phones = self._phone_head(memory.tapped).float().log_softmax(-1)[0].cpu().numpy()
         for log_probs in (pieces, phones):
             log_probs[silent] = NEVER
             log_probs[silent, BLANK : BLANK + 1] = 0.0
-        return self._follow(Heard(memory.values, pieces, phones))
+        return Heard(memory.values, pieces, phones)
+
+    @property
+    def _waiting(self) -> int:
+        """Mel frames of the chunk that is not complete, in halves of one. In quarters words are shown 0.2 s sooner, for
+        65 % more work."""
+        encoder, state = self.parts.model.encoder, self._encoder_state
+        if state is None or not encoder.streamed:
+            return 0
+        half = encoder.frames // 2
+        return state.waiting.shape[1] // half * half
+
+    @torch.inference_mode()
+    def _ahead(self) -> Heard | None:
+        """The first half of the chunk that is not complete, heard as if nothing followed; None if there is no sound in
+        it. It changes nothing: the chunk is heard again as a whole."""
+        frames, state = self._waiting, self._encoder_state
+        if state is None or not (self._loudest[:frames] >= self.decoding.quiet).any():
+            return None
+        waiting = state._replace(waiting=state.waiting[:, :frames])
+        memory, _ = self.parts.model.encoder(state.waiting[:, :0], waiting, final=True)
+        return self._heard(memory, np.zeros(memory.values.shape[1], bool))
 
     def _silent(self, frames: int) -> np.ndarray:
         """Which of the next (frames,) lie in a chunk without sound after another one. A chunk with sound is heard as a

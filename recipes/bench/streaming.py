@@ -68,9 +68,10 @@ def delays(recognizer: Recognizer, audio: Iterable[np.ndarray], block: float, *,
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Median, 95th percentile and the greatest, in seconds."""
+    """Median, 95th percentile and the greatest, in seconds, and how many of them are a second or less."""
     middle, high = np.percentile(values, [50, 95])
-    return {"median": float(middle), "p95": float(high), "most": float(max(values))}
+    soon = float(np.mean(np.asarray(values) <= 1.0))
+    return {"median": float(middle), "p95": float(high), "most": float(max(values)), "within_a_second": soon}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "versions": {name: installed(name) for name in ("melstate", "torch", "numpy")},
     }
     for name in ("shown", "settled", "final"):
-        print(f"{name}: " + ", ".join(f"{key} {value:.2f} s" for key, value in result[name].items()) + " behind")
+        median, high, most, soon = result[name].values()
+        print(f"{name}: median {median:.2f} s, p95 {high:.2f} s, most {most:.2f} s behind, {soon:.1%} within a second")
     print(f"{result['words']} words, real-time factor {result['real_time_factor']:.3f} on {args.threads} threads")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

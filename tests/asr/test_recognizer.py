@@ -81,6 +81,26 @@ def test_silence_says_nothing(recognizer, samples):
     assert recognizer.transcribe(np.full(samples, 1e-5, np.float32), 16000).words == ()
 
 
+def test_partial_words_come_before_their_chunk_is_complete(recognizer, speak, monkeypatch):
+    """Half a chunk is heard ahead: words are shown sooner, never later, and whoever asks for them changes nothing."""
+    audio, block, half = speak(["a", "b", "c", "b", "a"])[0], 320, recognizer.parts.model.encoder.frames // 2 * 160
+
+    def listened(ask):
+        listener, segments, shown = recognizer.listener(16000), [], {}
+        for start in range(0, len(audio), block):
+            segments += listener.feed(audio[start : start + block])
+            for number in range(len(listener.partial.split()) if ask else 0):
+                shown.setdefault(number, start + block)
+        return segments + listener.finish(), np.array([shown[number] for number in sorted(shown)])
+
+    segments, ahead = listened(True)
+    assert [segment.text for segment in segments] == ["a b c b a"] and listened(False)[0] == segments
+    monkeypatch.setattr(Listener, "_ahead", lambda self: None)
+    chunked = listened(True)[1]
+    sooner = chunked - ahead
+    assert len(sooner) == 5 and (sooner >= 0).all() and sooner.max() == pytest.approx(half, abs=block)
+
+
 @pytest.mark.parametrize("before, after", [(0.3, 0.3), (0.0, 0.0)])
 def test_edges_change_no_clock(recognizer, speak, before, after):
     """Near silence is heard around what is fed, and nobody sees it in the times, even where words touch the edges."""

@@ -21,4 +21,4 @@ def test_words_are_shown_within_a_chunk_and_final_after_the_pause(recognizer, sp
 
 def test_nothing_said_has_no_delay(recognizer):
     assert delays(recognizer, [np.zeros(16000, np.float32)], 0.1)[:3] == ([], [], [])
-    assert summary([0.0, 1.0, 2.0]) == pytest.approx({"median": 1.0, "p95": 1.9, "most": 2.0})
+    assert summary([0.0, 1.0, 2.0]) == pytest.approx({"median": 1.0, "p95": 1.9, "most": 2.0, "within_a_second": 2 / 3})
