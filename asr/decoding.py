@@ -26,6 +26,7 @@ class Decoding:
         pause: seconds without speech that end a segment. longest: seconds after which one ends anyhow.
         edge: seconds of near silence that are heard before the first sample and after the last, in very short
             recordings of noise like theirs: clips cut at their words' edges sound unlike all that was learned from.
+            Longer edges push short words across the end of the first chunk, where they are heard worse.
         quiet: log-mel that the loudest band must reach for a frame to count as sound at all.
         sure: segments that `words` found by phones are noise if their words are less probable on average.
         agreed: segments of every method are noise if their pieces are less probable on average.
