@@ -25,6 +25,8 @@ from melstate.asr.tokens import BLANK, END, FIRST_PIECE
 from melstate.asr.transcript import Segment
 from melstate.asr.word_beam import WordBeam
 
+STILL = math.log(0.5)  # log-probability of a blank above which nothing is said in a frame
+
 
 class Weighed(NamedTuple):
     """A reading, and its log-probabilities by the language model, the pieces' CTC and attention; 0 where nobody asked
@@ -106,7 +108,7 @@ class BeamListener(Listener):
         """The likeliest words so far, if what is said ended here."""
         ahead, hypotheses, spoken = self._ahead(), self._hypotheses, self._spoken
         if ahead is not None:
-            spoken |= bool((ahead.pieces[:, BLANK] <= math.log(0.5)).any())
+            spoken |= bool((ahead.pieces[:, BLANK] <= STILL).any())
             layer = ahead.phones if self.search.layer == "phones" else ahead.pieces
             hypotheses = self.search.advance(hypotheses, layer) if spoken else hypotheses
         return self.search.readings(hypotheses)[0].text if spoken else ""
@@ -123,7 +125,7 @@ class BeamListener(Listener):
         segments: list[Segment] = []
         pause, longest = (max(2, round(s / self.frame_seconds)) for s in (self.decoding.pause, self.decoding.longest))
         while self._seen < len(self._log_probs):
-            still = self._log_probs[self._seen, BLANK] > math.log(0.5)
+            still = self._log_probs[self._seen, BLANK] > STILL
             self._seen += 1
             self._still = self._still + 1 if still else 0
             self._spoken |= not still
@@ -151,7 +153,7 @@ class BeamListener(Listener):
 
     def _gap(self) -> int:
         """The middle of the longest pause in the second half of the segment; its end if there is none."""
-        blank = self._log_probs[: self._seen, BLANK] > math.log(0.5)
+        blank = self._log_probs[: self._seen, BLANK] > STILL
         best, cut, run = 0, self._seen, 0
         for frame in range(self._seen // 2, self._seen):
             run = run + 1 if blank[frame] else 0

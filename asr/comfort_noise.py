@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 PIECE = 320  # samples; 20 ms at 16 kHz
-# Of the quietest piece's deviation; 14 dB. At 12 dB two of 160 pieces of pink noise become words, at 6 dB one in 7.
+# Of the quietest piece's deviation; 14 dB. At 12 dB 2 of 159 pieces of pink noise hold words, at 6 dB 65.
 UNDER = 0.2
 FAINT = 1e-4  # deviation, -80 dB: not the digital silence that rooms never have, and no sound either
 

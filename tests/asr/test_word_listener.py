@@ -20,7 +20,7 @@ from melstate.asr.tokens import BLANK
 WORDS = ["a", "b", 1.2, "c", "b", "b", 2.5, "a"]
 PHONES = {"a": 1, "b": 2, "c": 3}
 SPOKEN = {"a": [(1,)], "b": [(2,)], "c": [(3,)], "be": [(2, 2)]}
-BY_WORDS = Decoding(edge=0.0, method="words", width=40, language=0.2, attention=0.0)
+BY_WORDS = Decoding(edge=0.3, method="words", width=40, language=0.2, attention=0.0)
 
 
 @pytest.fixture(scope="module")
