@@ -136,15 +136,21 @@ def _one(args: argparse.Namespace, recognizer: Recognizer, name: str, out: IO[st
         with open_sound(sys.stdin.buffer if name == "-" else Path(name)) as sound:
             listener = recognizer.listener(sound.sample_rate, speakers=args.speakers, method=args.method)
             write(writer.start())
-            for block in sound.blocks:
-                for segment in listener.feed(block):
-                    progress.clear()
-                    write(writer.segment(segment))
-                progress.show(listener.seconds, sound.seconds, listener.partial if args.stream else "")
+            damage: SoundError | None = None
+            try:
+                for block in sound.blocks:
+                    for segment in listener.feed(block):
+                        progress.clear()
+                        write(writer.segment(segment))
+                    progress.show(listener.seconds, sound.seconds, listener.partial if args.stream else "")
+            except SoundError as error:  # what was said before is written all the same
+                damage = error
             for segment in listener.finish():
                 progress.clear()
                 write(writer.segment(segment))
             write(writer.end(listener.seconds))
+            if damage is not None:
+                raise damage
             progress.done(listener.seconds)
     except SoundError as error:
         progress.clear()

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 
 from melstate.asr import Recognizer
 from melstate.asr.cli import main
@@ -79,6 +80,16 @@ def test_every_format_is_what_it_says(run, place):
 def test_output_files_and_several_inputs(run, place):
     code, out, _ = run(f"{place}/talk.wav", f"{place}/talk.wav", "-o", f"{place}/out.txt")
     assert (code, out) == (0, "") and (place / "out.txt").read_text() == "a b\nc\n" * 2
+
+
+def test_what_was_said_before_the_damage_is_written(run, place, speak):
+    """Samples that are no numbers in the middle: the words before, a whole document, one line and a code."""
+    audio = speak(["a", "b", 1.2, "c", 6.0, "a"])[0]
+    soundfile.write(place / "torn.wav", np.where(np.arange(len(audio)) < 7 * 16000, audio, np.nan), 16000, "FLOAT")
+    code, out, err = run(f"{place}/torn.wav")
+    assert (code, out) == (3, "a b\nc\n") and err.startswith("transcribe: ") and err.count("\n") == 1
+    code, out, err = run(f"{place}/torn.wav", "--format", "json")
+    assert code == 3 and [segment["text"] for segment in json.loads(out)["segments"]] == ["a b", "c"]
 
 
 def test_stream_shows_partial_words_apart_from_the_result(run, place):
